@@ -1,0 +1,279 @@
+//! The operations, each one call and safe to repeat. All are values: what is random or
+//! depends on a clock was put in by the caller.
+
+use volley_model::{
+    Attempt, BlockedMark, ClaimNumber, CommitNumber, ContainerId, DeliveryNumber, Epoch, FleetVersion, GroupId,
+    HoldRequest, Millis, Nonce, Outcome, Placement, Pool, PoolName, SessionId, ShapeHash, Submission, TenantName, Worker,
+    WorkerId,
+};
+
+/// One call to the ledger.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)]
+pub enum Operation {
+    Submit(Submit),
+    OpenSession(OpenSession),
+    CloseSession(CloseSession),
+    Claim(Claim),
+    Commit(Commit),
+    Attach(Box<Attach>),
+    Heartbeat(Heartbeat),
+    Report(Report),
+    Stop(Stop),
+    SetSchedulable(SetSchedulable),
+    Sweep(Sweep),
+    ApplyPool(ApplyPool),
+    RemovePool(RemovePool),
+}
+
+/// Accepts a group of containers, or gives the group that the same client key made before.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Submit {
+    /// The new group's id; random. Refused as `IdTaken` when in use.
+    pub group: GroupId,
+    /// Checked by `model`.
+    pub submission: Submission,
+    /// Digest of the body, to tell a repeat from a reused key.
+    pub body_digest: u128,
+}
+
+/// Begins (or renews) a server's session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenSession {
+    /// Random; one life of a server process.
+    pub session: SessionId,
+    /// Where its API answers, for people.
+    pub address: String,
+}
+
+/// Ends a session at once: its claims go back to the queue with their scores.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloseSession {
+    /// Which.
+    pub session: SessionId,
+}
+
+/// Takes the heads of the queues, and what changed in the fleet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// Whose turn.
+    pub session: SessionId,
+    /// The same number replays the last reply; an older one is refused.
+    pub number: ClaimNumber,
+    /// At most this many containers; 0 only fetches the fleet's changes.
+    pub containers_max: u32,
+    /// Version up to which the caller knows the fleet; 0 for a full load.
+    pub known: FleetVersion,
+    /// At most this many fleet changes; the reply says if there are `more`.
+    pub changes_max: u32,
+}
+
+/// Commits a turn's decisions at once. Each item is checked alone; one bad item touches no other.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Commit {
+    /// Whose turn.
+    pub session: SessionId,
+    /// The same number replays the last reply; an older one is refused.
+    pub number: CommitNumber,
+    /// What goes where.
+    pub placements: Vec<Placement>,
+    /// Shapes of which nothing fits.
+    pub blocked: Vec<BlockedMark>,
+    /// Shapes that fit again.
+    pub unblocked: Vec<ShapeHash>,
+    /// Claimed containers that go back to their queue, with their score.
+    pub returned: Vec<ContainerId>,
+    /// Claimed containers that no pool could ever serve and whose spec says to fail.
+    pub unplaceable: Vec<(ContainerId, String)>,
+    /// Room to keep for the best waiting container of a pool.
+    pub holds: Vec<HoldRequest>,
+}
+
+/// A worker opens a stream on a server: registration and inventory in one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attach {
+    /// The server that holds the stream.
+    pub session: SessionId,
+    /// What the worker is.
+    pub worker: Worker,
+    /// Random, one per stream; a newer stream fences this one.
+    pub stream: Nonce,
+    /// The epoch the worker believes to be in.
+    pub epoch: Option<Epoch>,
+    /// For the new epoch, if one is begun.
+    pub epoch_nonce: Nonce,
+    /// Every attempt the worker knows and has no acknowledged end of.
+    pub inventory: Vec<InventoryItem>,
+}
+
+/// An attempt that a worker holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InventoryItem {
+    /// Which container.
+    pub container: ContainerId,
+    /// Which attempt.
+    pub attempt: Attempt,
+    /// How far it is.
+    pub progress: Progress,
+}
+
+/// How far an attempt is, as its worker says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// The worker took it and is about to start it.
+    Accepted,
+    /// Its process runs.
+    Running,
+    /// It ended.
+    Ended(Outcome),
+}
+
+/// Renews leases: of the session and of workers whose streams it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// The server.
+    pub session: SessionId,
+    /// Worker, its stream and epoch.
+    pub workers: Vec<(WorkerId, Nonce, Epoch)>,
+}
+
+/// Messages from workers, for all workers of a server at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The server.
+    pub session: SessionId,
+    /// Each judged alone; the reply has one verdict each, in order.
+    pub messages: Vec<WorkerMessage>,
+}
+
+/// One message about one attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerMessage {
+    /// From this worker.
+    pub worker: WorkerId,
+    /// In this epoch.
+    pub epoch: Epoch,
+    /// About this container.
+    pub container: ContainerId,
+    /// And this attempt of it.
+    pub attempt: Attempt,
+    /// What happened.
+    pub progress: Progress,
+}
+
+/// Stops containers: one, or all of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stop {
+    /// Which.
+    pub target: StopTarget,
+    /// Who may: only containers of this tenant are touched.
+    pub tenant: TenantName,
+    /// Kill at once instead of after the grace.
+    pub force: bool,
+}
+
+/// One container or a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum StopTarget {
+    Container(ContainerId),
+    Group(GroupId),
+}
+
+/// Cordon, uncordon or drain a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetSchedulable {
+    /// Which.
+    pub worker: WorkerId,
+    /// To what.
+    pub to: Schedulable,
+}
+
+/// What may be scheduled on a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Schedulable {
+    /// Anything.
+    Open,
+    /// Nothing new.
+    Cordoned,
+    /// Nothing new; what runs is stopped after `deadline`, never when `None`. Gone when empty and disconnected.
+    Drain {
+        /// From now.
+        deadline: Option<Millis>,
+    },
+}
+
+/// Does what time has made due: leases, expiries, retries, drains, pruning. Bounded; says if there is more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sweep {
+    /// At most this many items.
+    pub items_max: u32,
+}
+
+/// Creates or changes a pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApplyPool {
+    /// Its record.
+    pub pool: Pool,
+}
+
+/// Removes a pool that has no workers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemovePool {
+    /// Its name.
+    pub pool: PoolName,
+}
+
+/// What a server asks for to hand to one worker's stream: messages after a place in its outbox. A read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakeFrom {
+    /// The worker.
+    pub worker: WorkerId,
+    /// Its stream; a fenced one gets nothing.
+    pub stream: Nonce,
+    /// The last message already handed over.
+    pub after: DeliveryNumber,
+}
+
+/// A request with a typed reply.
+pub trait Request {
+    /// What comes back.
+    type Reply;
+    /// As an operation.
+    fn into_operation(self) -> Operation;
+    /// The typed part of the reply; `None` means a bug in the store.
+    fn from_reply(reply: crate::Reply) -> Option<Self::Reply>;
+}
+
+macro_rules! requests {
+    ($($name:ident => $reply:ty),+ $(,)?) => {
+        $(impl Request for $name {
+            type Reply = $reply;
+            fn into_operation(self) -> Operation {
+                Operation::$name(self.into())
+            }
+            fn from_reply(reply: crate::Reply) -> Option<$reply> {
+                match reply {
+                    crate::Reply::$name(reply) => Some(reply),
+                    _ => None,
+                }
+            }
+        })+
+    };
+}
+
+requests! {
+    Submit => Result<crate::SubmitReply, crate::SubmitRefusal>,
+    OpenSession => crate::SessionReply,
+    CloseSession => (),
+    Claim => Result<crate::ClaimReply, crate::SessionRefusal>,
+    Commit => Result<crate::CommitReply, crate::SessionRefusal>,
+    Attach => Result<crate::AttachReply, crate::AttachRefusal>,
+    Heartbeat => crate::HeartbeatReply,
+    Report => Vec<crate::Verdict>,
+    Stop => Result<crate::StopReply, crate::NotFound>,
+    SetSchedulable => Result<(), crate::NotFound>,
+    Sweep => crate::SweepReply,
+    ApplyPool => (),
+    RemovePool => Result<(), crate::RemovePoolRefusal>,
+}

@@ -1,0 +1,170 @@
+//! Reads of the ledger, and the records they give.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use volley_model::{
+    Attempt, ContainerId, ContainerState, EventNumber, GpuGrant, GroupId, Outcome, Pool, Spec, TenantName, Timestamp,
+    WorkerId,
+};
+
+use volley_model::WorkerView;
+
+use crate::{Audit, Event, TakeFrom, Taken, Waiting};
+
+/// A read.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Query {
+    /// One container, live or finished.
+    Container(ContainerId),
+    /// One group.
+    Group(GroupId),
+    /// Ids that start with a text: at most two are needed to say "ambiguous".
+    Prefix(String),
+    /// A page of containers.
+    List(ListQuery),
+    /// All workers.
+    Workers,
+    /// All pools.
+    Pools,
+    /// Events after a number, at most so many.
+    Events {
+        /// Exclusive; 0 from the oldest kept.
+        after: EventNumber,
+        /// At most.
+        max: u32,
+    },
+    /// What workers' streams have not been handed yet.
+    Take(Vec<TakeFrom>),
+    /// Counts and laws.
+    Audit,
+}
+
+/// Which containers, in order of id by arrival, newest group first.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ListQuery {
+    /// Only these states; all when empty.
+    pub states: Vec<ContainerState>,
+    /// Only this group.
+    pub group: Option<GroupId>,
+    /// Only this tenant.
+    pub tenant: Option<TenantName>,
+    /// Only groups with all these labels.
+    pub labels: BTreeMap<String, String>,
+    /// Continue after this one.
+    pub after: Option<ContainerId>,
+    /// At most this many.
+    pub max: u32,
+}
+
+/// What a read gives, by the query's name.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)]
+pub enum Answer {
+    Container(Option<Box<ContainerRecord>>),
+    Group(Option<Box<GroupRecord>>),
+    Prefix(Vec<PrefixMatch>),
+    List(ContainerPage),
+    Workers(Vec<WorkerRecord>),
+    Pools(Vec<Pool>),
+    Events(EventPage),
+    Take(Vec<Taken>),
+    Audit(Box<Audit>),
+}
+
+/// An id that starts with the text asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum PrefixMatch {
+    Group(GroupId, u32),
+    Container(ContainerId),
+}
+
+/// All that is known of a container.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ContainerRecord {
+    /// Its id.
+    pub id: ContainerId,
+    /// Its owner.
+    pub tenant: TenantName,
+    /// Its group's name.
+    pub name: Option<String>,
+    /// What it runs.
+    pub spec: Arc<Spec>,
+    /// Its state.
+    pub state: ContainerState,
+    /// The present or last attempt; `None` before the first.
+    pub attempt: Option<Attempt>,
+    /// Where the present or last attempt runs.
+    pub worker: Option<WorkerId>,
+    /// Its devices.
+    pub gpus: Vec<GpuGrant>,
+    /// When it was accepted.
+    pub submitted_at: Timestamp,
+    /// When the present or last attempt was assigned.
+    pub assigned_at: Option<Timestamp>,
+    /// When its process started.
+    pub started_at: Option<Timestamp>,
+    /// When it finished.
+    pub finished_at: Option<Timestamp>,
+    /// How it ended.
+    pub outcome: Option<Outcome>,
+    /// Why it waits, while it does.
+    pub waiting: Option<Waiting>,
+}
+
+/// All that is known of a group.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupRecord {
+    /// Its id.
+    pub id: GroupId,
+    /// Its owner.
+    pub tenant: TenantName,
+    /// For lists.
+    pub name: Option<String>,
+    /// For filters.
+    pub labels: BTreeMap<String, String>,
+    /// All of its containers.
+    pub count: u32,
+    /// When it was accepted.
+    pub submitted_at: Timestamp,
+    /// How many have finished, pruned ones included.
+    pub finished: u32,
+    /// Of these: exit code 0.
+    pub succeeded: u32,
+}
+
+/// A page of containers.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ContainerPage {
+    /// At most as many as asked for.
+    pub containers: Vec<ContainerRecord>,
+    /// Ask again after this one; `None` at the end.
+    pub next: Option<ContainerId>,
+}
+
+/// A page of events.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct EventPage {
+    /// Rising by number.
+    pub events: Vec<Event>,
+    /// The oldest number still kept: a reader below it has missed something.
+    pub oldest: EventNumber,
+    /// The last number given out.
+    pub last: EventNumber,
+}
+
+/// A worker for lists.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WorkerRecord {
+    /// As the fleet sees it.
+    pub view: WorkerView,
+    /// Whether a stream is open.
+    pub connected: bool,
+    /// Its lease ends then, unless renewed.
+    pub lease_until: Timestamp,
+    /// Live attempts on it.
+    pub containers: u32,
+    /// Containers that ever finished on it.
+    pub finished: u64,
+}

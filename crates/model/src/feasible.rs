@@ -1,0 +1,75 @@
+//! Whether a worker could ever serve a shape: everything static, nothing of what is free now.
+
+use std::fmt;
+
+use crate::{Capacity, GPU_WHOLE, PoolSelector, Shape, Worker};
+
+/// Why a worker can never serve a shape.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Infeasible {
+    /// The shape asks for another pool.
+    OtherPool,
+    /// A required label is missing or differs.
+    Label(String),
+    /// Less CPU in all than asked.
+    Cpu,
+    /// Less memory in all than asked.
+    Memory,
+    /// It takes no containers.
+    Slots,
+    /// No GPUs of the kinds asked, or too few.
+    Gpu,
+    /// It has GPUs, the shape asks for none, and the pool keeps CPU work off them.
+    GpuReserved,
+}
+
+impl fmt::Display for Infeasible {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Infeasible::OtherPool => f.write_str("another pool is required"),
+            Infeasible::Label(key) => write!(f, "label '{key}' is missing or differs"),
+            Infeasible::Cpu => f.write_str("too little CPU in all"),
+            Infeasible::Memory => f.write_str("too little memory in all"),
+            Infeasible::Slots => f.write_str("takes no containers"),
+            Infeasible::Gpu => f.write_str("not the GPUs asked for"),
+            Infeasible::GpuReserved => f.write_str("kept for GPU work"),
+        }
+    }
+}
+
+/// Whether `worker` could ever serve `shape`, given whether its pool lets CPU work onto GPU workers.
+pub fn feasible(shape: &Shape, worker: &Worker, cpu_on_gpu: bool) -> Result<(), Infeasible> {
+    if let PoolSelector::Required(pool) = &shape.pool
+        && *pool != worker.pool
+    {
+        return Err(Infeasible::OtherPool);
+    }
+    let differs = |(key, value): &(&String, &String)| worker.labels.get(*key) != Some(value);
+    if let Some((key, _)) = shape.require_labels.iter().find(differs) {
+        return Err(Infeasible::Label(key.clone()));
+    }
+    capacity_serves(shape, &worker.capacity)?;
+    if shape.resources.gpu.is_none() && !worker.capacity.gpus.is_empty() && !cpu_on_gpu {
+        return Err(Infeasible::GpuReserved);
+    }
+    Ok(())
+}
+
+fn capacity_serves(shape: &Shape, capacity: &Capacity) -> Result<(), Infeasible> {
+    let misfit = capacity.all_free().misfit(&shape.resources);
+    if misfit.cpu_short.0 > 0 {
+        return Err(Infeasible::Cpu);
+    }
+    if misfit.memory_short.0 > 0 {
+        return Err(Infeasible::Memory);
+    }
+    if misfit.slots_short {
+        return Err(Infeasible::Slots);
+    }
+    let Some(gpu) = &shape.resources.gpu else { return Ok(()) };
+    debug_assert!(gpu.milli <= GPU_WHOLE);
+    match capacity.choose_gpus(&capacity.all_free(), gpu) {
+        Some(_) => Ok(()),
+        None => Err(Infeasible::Gpu),
+    }
+}

@@ -1,0 +1,27 @@
+//! The words of Volley as types: ids, units, specs, shapes, containers, workers, pools,
+//! with their validation, and the one rule for capacity and feasibility that the ledger and
+//! the engine share. No I/O, no clock, no randomness.
+
+pub mod capacity;
+pub mod container;
+pub mod feasible;
+pub mod fleet;
+pub mod ids;
+pub mod pool;
+pub mod shape;
+pub mod spec;
+pub mod submission;
+pub mod units;
+pub mod worker;
+
+pub use capacity::{Capacity, Free, GpuGrant, Misfit};
+pub use container::{ContainerState, Outcome, StopCause, WaitReason};
+pub use fleet::{BlockedMark, BlockedShape, Claimed, FleetChanges, HoldRequest, HoldView, Placement, Refusal, Score, WorkerView};
+pub use feasible::{Infeasible, feasible};
+pub use ids::*;
+pub use pool::{Pool, Strategy};
+pub use shape::{Shape, ShapeHash};
+pub use spec::{GpuKinds, GpuRequest, OnDisconnect, OnUnplaceable, PoolSelector, Resources, Retry, RetryOn, Spec, SpecHash};
+pub use submission::{Run, Submission, SubmissionBody, ValidationError};
+pub use units::*;
+pub use worker::{Worker, WorkerStatus};

@@ -1,0 +1,62 @@
+//! A submission: one spec `count` times, or a list of specs; checked as a whole, with the
+//! path of the field in every error, before anything is accepted.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::{Spec, TenantName};
+
+mod check;
+
+/// Most containers of one submission.
+pub const GROUP_CONTAINERS_MAX: u32 = 100_000;
+/// Longest client key in bytes.
+pub const CLIENT_KEY_BYTES_MAX: usize = 128;
+
+/// What is wrong with a field, where, and how to mend it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {problem}")]
+pub struct ValidationError {
+    /// The field's path, as in `specs[3].resources.memory`.
+    pub path: String,
+    /// What is wrong and what would be right.
+    pub problem: String,
+}
+
+/// A checked submission.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submission {
+    /// Whose.
+    pub tenant: TenantName,
+    /// The same key gives the same group.
+    pub client_key: Option<String>,
+    /// Shown in lists.
+    pub name: Option<String>,
+    /// To filter by.
+    pub labels: BTreeMap<String, String>,
+    /// Runs of identical specs, in order of index. Not empty; counts sum to at most [`GROUP_CONTAINERS_MAX`].
+    pub runs: Vec<Run>,
+}
+
+/// Neighbours in a group that share one spec.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// Their spec.
+    pub spec: Arc<Spec>,
+    /// How many, at least 1.
+    pub count: u32,
+}
+
+/// A submission's containers as the client writes them, before the check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SubmissionBody {
+    /// One spec, `count` times.
+    Count {
+        /// The spec.
+        spec: Spec,
+        /// 1 to [`GROUP_CONTAINERS_MAX`].
+        count: u64,
+    },
+    /// One container each.
+    List(Vec<Spec>),
+}
