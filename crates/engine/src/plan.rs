@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use volley_model::{
-    BlockedMark, Claimed, ContainerId, Epoch, GpuGrant, HoldRequest, Millis, Revision, SessionId, Shape, ShapeHash, Timestamp,
-    WorkerId,
+    BlockedMark, Claimed, ContainerId, Epoch, GpuGrant, HoldRequest, Millis, Revision, SessionId, Shape, ShapeHash,
+    Timestamp, WorkerId,
 };
 
 use crate::FleetView;

@@ -1,7 +1,9 @@
 //! The event record: every transition, numbered, bounded, resumable.
 
 use serde::{Deserialize, Serialize};
-use volley_model::{ContainerId, ContainerState, EventNumber, GroupId, Outcome, TenantName, Timestamp, WorkerId, WorkerStatus};
+use volley_model::{
+    ContainerId, ContainerState, EventNumber, GroupId, Outcome, TenantName, Timestamp, WorkerId, WorkerStatus,
+};
 
 /// One transition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

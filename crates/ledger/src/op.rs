@@ -3,8 +3,8 @@
 
 use volley_model::{
     Attempt, BlockedMark, ClaimNumber, CommitNumber, ContainerId, DeliveryNumber, Epoch, FleetVersion, GroupId,
-    HoldRequest, Millis, Nonce, Outcome, Placement, Pool, PoolName, SessionId, ShapeHash, Submission, TenantName, Worker,
-    WorkerId,
+    HoldRequest, Millis, Nonce, Outcome, Placement, Pool, PoolName, SessionId, ShapeHash, Submission, TenantName,
+    Worker, WorkerId,
 };
 
 /// One call to the ledger.

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use volley_model::{
-    Attempt, Claimed, ContainerId, ContainerState, DeliveryNumber, Epoch, FleetChanges, FleetVersion,
-    GpuGrant, GroupId, Millis, Nonce, Refusal, SessionId, Shape, ShapeHash, Spec, SpecHash, Timestamp, WaitReason,
-    WorkerId, WorkerStatus, WorkerView,
+    Attempt, Claimed, ContainerId, ContainerState, DeliveryNumber, Epoch, FleetChanges, FleetVersion, GpuGrant,
+    GroupId, Millis, Nonce, Refusal, SessionId, Shape, ShapeHash, Spec, SpecHash, Timestamp, WaitReason, WorkerId,
+    WorkerStatus, WorkerView,
 };
 
 /// One reply per operation, of the same name.

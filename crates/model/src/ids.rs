@@ -84,7 +84,8 @@ impl FromStr for ContainerId {
         const EXPECTED: &str = "a group id, '-', and a number, as in 0123456789abc-7";
         let (group, index) = text.split_once('-').ok_or_else(|| id_error("container", text, EXPECTED))?;
         let group = group.parse().map_err(|_| id_error("container", text, EXPECTED))?;
-        let digits = !index.is_empty() && index.bytes().all(|b| b.is_ascii_digit()) && (index == "0" || !index.starts_with('0'));
+        let digits =
+            !index.is_empty() && index.bytes().all(|b| b.is_ascii_digit()) && (index == "0" || !index.starts_with('0'));
         let index = if digits { index.parse().ok() } else { None };
         Ok(ContainerId { group, index: index.ok_or_else(|| id_error("container", text, EXPECTED))? })
     }

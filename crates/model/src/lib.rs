@@ -16,12 +16,16 @@ pub mod worker;
 
 pub use capacity::{Capacity, Free, GpuGrant, Misfit};
 pub use container::{ContainerState, Outcome, StopCause, WaitReason};
-pub use fleet::{BlockedMark, BlockedShape, Claimed, FleetChanges, HoldRequest, HoldView, Placement, Refusal, Score, WorkerView};
 pub use feasible::{Infeasible, feasible};
+pub use fleet::{
+    BlockedMark, BlockedShape, Claimed, FleetChanges, HoldRequest, HoldView, Placement, Refusal, Score, WorkerView,
+};
 pub use ids::*;
 pub use pool::{Pool, Strategy};
 pub use shape::{Shape, ShapeHash};
-pub use spec::{GpuKinds, GpuRequest, OnDisconnect, OnUnplaceable, PoolSelector, Resources, Retry, RetryOn, Spec, SpecHash};
+pub use spec::{
+    GpuKinds, GpuRequest, OnDisconnect, OnUnplaceable, PoolSelector, Resources, Retry, RetryOn, Spec, SpecHash,
+};
 pub use submission::{Run, Submission, SubmissionBody, ValidationError};
 pub use units::*;
 pub use worker::{Worker, WorkerStatus};
