@@ -2,6 +2,8 @@
 //! I/O, no clock, no randomness of its own; time and seed are arguments. Knows nothing of
 //! stores, sessions' leases or the network.
 
+#![deny(clippy::iter_over_hash_type)]
+
 pub mod plan;
 pub mod view;
 

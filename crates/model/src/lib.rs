@@ -2,6 +2,8 @@
 //! with their validation, and the one rule for capacity and feasibility that the ledger and
 //! the engine share. No I/O, no clock, no randomness.
 
+#![deny(clippy::iter_over_hash_type)]
+
 pub mod capacity;
 pub mod container;
 pub mod feasible;

@@ -1,0 +1,78 @@
+//! Rules about documentation: it knows every crate, its links lead somewhere, decision
+//! records are numbered and short, the changelog has a place for what is not released.
+
+use std::path::Path;
+
+use super::{Finding, TextFile, Tree};
+
+const ARCHITECTURE: &str = "docs/architecture.md";
+const DECISIONS: &str = "docs/decisions";
+const CHANGELOG: &str = "CHANGELOG.md";
+/// A page.
+const DECISION_LINES_MAX: usize = 60;
+
+/// The architecture page has a section for every crate.
+pub fn check_crates(tree: &Tree) -> Vec<Finding> {
+    let page = Path::new(ARCHITECTURE);
+    let Some(text) = markdown(tree, page) else {
+        return vec![Finding::new(page, 0, "is missing")];
+    };
+    let folders = tree.manifests.iter().filter_map(|m| m.path.parent());
+    let unknown = folders.filter(|folder| !text.contains(&format!("`{}`", folder.display())));
+    let problem = |folder: &Path| format!("does not say what `{}` owns and must not know", folder.display());
+    unknown.map(|folder| Finding::new(page, 0, problem(folder))).collect()
+}
+
+/// Decision records are numbered from 0001 without gaps and are at most a page.
+pub fn check_decisions(tree: &Tree) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (place, file) in tree.markdown.iter().filter(|f| f.path.starts_with(DECISIONS)).enumerate() {
+        let name = file.path.file_name().unwrap_or_default().to_string_lossy();
+        let number = format!("{:04}-", place + 1);
+        if !name.starts_with(&number) {
+            findings.push(Finding::new(&file.path, 0, format!("should begin with `{number}`")));
+        }
+        let lines = file.text.lines().count();
+        if lines > DECISION_LINES_MAX {
+            let problem = format!("{lines} lines: a decision is at most a page ({DECISION_LINES_MAX})");
+            findings.push(Finding::new(&file.path, 0, problem));
+        }
+    }
+    findings
+}
+
+/// Links to files of the tree.
+pub fn check_links(tree: &Tree) -> Vec<Finding> {
+    tree.markdown.iter().flat_map(|file| check_page_links(tree, file)).collect()
+}
+
+fn check_page_links(tree: &Tree, file: &TextFile) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let folder = file.path.parent().unwrap_or(Path::new(""));
+    for (number, line) in file.text.lines().enumerate() {
+        for rest in line.split("](").skip(1) {
+            let target = rest.split([')', '#']).next().unwrap_or_default();
+            let outside = target.is_empty() || target.contains("://") || target.starts_with("mailto:");
+            if !outside && !tree.root.join(folder).join(target).exists() {
+                findings.push(Finding::new(&file.path, number + 1, format!("the link to '{target}' leads nowhere")));
+            }
+        }
+    }
+    findings
+}
+
+/// There is a changelog with a place for what is not released yet.
+pub fn check_changelog(tree: &Tree) -> Vec<Finding> {
+    let page = Path::new(CHANGELOG);
+    match markdown(tree, page) {
+        None => vec![Finding::new(page, 0, "is missing")],
+        Some(text) if !text.lines().any(|line| line.trim() == "## Unreleased") => {
+            vec![Finding::new(page, 0, "has no `## Unreleased`")]
+        }
+        Some(_) => vec![],
+    }
+}
+
+fn markdown<'a>(tree: &'a Tree, path: &Path) -> Option<&'a str> {
+    tree.markdown.iter().find(|f| f.path == path).map(|f| f.text.as_str())
+}
