@@ -21,6 +21,17 @@ pub enum Change {
     RemoveSpec(SpecHash),
     /// A group.
     PutGroup(StoredGroup),
+    /// A group's counts grew.
+    PutProgress(StoredProgress),
+    /// A run's mark grew: its containers below `mark` have a record of their own or have finished.
+    PutMark {
+        /// The group.
+        group: GroupId,
+        /// Index into [`StoredGroup::runs`].
+        run: u32,
+        /// Counted from the run's start.
+        mark: u32,
+    },
     /// All of its containers are pruned.
     RemoveGroup(GroupId),
     /// A container that was claimed at least once and has not finished. Containers of a group
@@ -110,6 +121,16 @@ pub struct StoredGroup {
     /// Of these: exit code 0.
     pub succeeded: u32,
     /// Pruned so far.
+    pub pruned: u32,
+}
+
+/// A group's counts on disk; overrides those of [`StoredGroup`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct StoredProgress {
+    pub group: GroupId,
+    pub finished: u32,
+    pub succeeded: u32,
     pub pruned: u32,
 }
 

@@ -3,16 +3,30 @@
 //! set. It does no I/O, reads no clock and makes no random numbers: nonces and ids are
 //! arguments. It knows nothing of SQLite, Redis or the network.
 
-#![deny(clippy::iter_over_hash_type)]
-
 pub mod change;
+mod effects;
 pub mod event;
+mod feed;
+mod laws;
+mod ledger;
 pub mod op;
+mod ops;
+mod options;
 pub mod query;
+mod queue;
+mod read;
 pub mod reply;
+mod restore;
+mod state;
+mod stored;
+mod transitions;
 
-pub use change::{Change, ChangeSet, Hint};
+pub use change::*;
 pub use event::{Event, EventKind};
+pub use ledger::Ledger;
 pub use op::*;
+pub use options::LedgerOptions;
 pub use query::*;
+pub use read::{Found, FoundPage};
 pub use reply::*;
+pub use restore::{RestoreError, Stored};

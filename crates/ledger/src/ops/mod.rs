@@ -1,0 +1,15 @@
+//! The operations, one file each (or one for a few that belong together).
+
+mod attach;
+mod claim;
+mod commit;
+mod pool;
+mod report;
+mod session;
+mod stop;
+mod submit;
+
+mod sweep;
+mod worker;
+
+pub(crate) use submit::score_of;

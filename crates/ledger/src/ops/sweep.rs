@@ -1,0 +1,234 @@
+//! Sweep: does what time has made due, in bounded steps.
+
+use volley_model::{ContainerId, EventNumber, OnDisconnect, Outcome, Timestamp, WorkerId, WorkerStatus};
+
+use crate::effects::Effects;
+use crate::ledger::Ledger;
+use crate::state::{Expiring, State};
+use crate::{Change, EventKind, Sweep, SweepReply};
+
+impl Ledger {
+    pub(crate) fn sweep(&mut self, op: &Sweep, out: &mut Effects) -> SweepReply {
+        let mut reply = SweepReply::default();
+        let max = op.items_max.max(1);
+        self.forgive_gap();
+        self.sweep_sessions(&mut reply, out);
+        self.sweep_leases(max, &mut reply, out);
+        reply.ready = self.promote_due(max as usize, out);
+        self.sweep_expiring(max, &mut reply, out);
+        self.sweep_drains(out);
+        self.sweep_holds();
+        self.sweep_keys(max, out);
+        self.prune(max, &mut reply, out);
+        self.prune_events(out);
+        reply.due = self.due();
+        reply.more = reply.due.is_some_and(|due| due <= self.counters.now) || self.prunable();
+        reply
+    }
+
+    /// After a gap in the clock or in sweeps, or a restart, all leases get one fresh term: an outage of the
+    /// control plane must not kill a healthy fleet.
+    fn forgive_gap(&mut self) {
+        let now = self.counters.now;
+        let half = self.options.worker_lease.0.min(self.options.session_lease.0) / 2;
+        let gap = self.last_sweep.replace(now).is_none_or(|last| now.since(last).0 > half);
+        if !gap {
+            return;
+        }
+        for session in self.sessions.values_mut() {
+            session.lease_until = session.lease_until.max(now.after(self.options.session_lease));
+        }
+        let alive: Vec<WorkerId> = self.workers.iter().filter(|(_, w)| !w.lost).map(|(id, _)| id.clone()).collect();
+        for id in alive {
+            self.renew_worker(&id);
+        }
+    }
+
+    fn sweep_sessions(&mut self, reply: &mut SweepReply, out: &mut Effects) {
+        let now = self.counters.now;
+        let ended: Vec<_> = self.sessions.iter().filter(|(_, s)| s.lease_until <= now).map(|(id, _)| *id).collect();
+        for session in ended {
+            self.end_session(session, out);
+            reply.sessions_ended += 1;
+        }
+    }
+
+    /// Leases that ended: a live worker is lost, one lost long ago is forgotten, an empty drained one is gone.
+    fn sweep_leases(&mut self, max: u32, reply: &mut SweepReply, out: &mut Effects) {
+        for _ in 0..max {
+            let Some((at, id)) = self.leases.first().cloned().filter(|(at, _)| *at <= self.counters.now) else { break };
+            let entry = self.workers.get_mut(&id).expect("law 11: a lease is a worker's");
+            let empty = entry.attempts.is_empty();
+            let draining = entry.admin == WorkerStatus::Draining;
+            if empty && (entry.lost || draining) {
+                self.remove_worker(&id, out);
+                continue;
+            }
+            let again = self.counters.now.after(self.options.lost_worker_age_max);
+            entry.lease_until = again;
+            let newly = !std::mem::replace(&mut entry.lost, true);
+            entry.stream = None;
+            self.leases.remove(&(at, id.clone()));
+            self.leases.insert((again, id.clone()));
+            if newly {
+                self.lose_worker(&id, out);
+                reply.workers_lost.push(id);
+            }
+        }
+    }
+
+    /// A worker lost its lease: its attempts are lost, but for those that are to be kept.
+    fn lose_worker(&mut self, id: &WorkerId, out: &mut Effects) {
+        out.event(&mut self.counters, EventKind::Worker { worker: id.clone(), status: WorkerStatus::Lost });
+        for container in self.workers[id].attempts.clone() {
+            if self.live[&container].spec.on_disconnect == OnDisconnect::Stop {
+                self.end_attempt(container, Outcome::Lost, out);
+            }
+        }
+        let entry = self.workers.get_mut(id).expect("the caller has seen it");
+        if let Some(hold) = entry.hold.take() {
+            self.holds.remove(&(hold.until, id.clone()));
+        }
+        self.touch_worker(id);
+    }
+
+    fn sweep_expiring(&mut self, max: u32, reply: &mut SweepReply, out: &mut Effects) {
+        let mut left = max;
+        while left > 0 {
+            let Some((at, what)) = self.expiring.first().copied().filter(|(at, _)| *at <= self.counters.now) else {
+                break;
+            };
+            left = left.saturating_sub(1);
+            match what {
+                Expiring::One(id, since) => {
+                    self.expiring.pop_first();
+                    let state = self.live.get(&id).map(|c| &c.state);
+                    if matches!(state, Some(State::Queued { ready_at }) if *ready_at == since) {
+                        self.finish(id, Outcome::Expired, out);
+                        reply.expired += 1;
+                    }
+                }
+                Expiring::Run(group, run) => {
+                    let done = self.expire_run(group, run, left.max(1), reply, out);
+                    left = left.saturating_sub(done.0);
+                    if done.1 {
+                        self.expiring.remove(&(at, what));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends up to `max` containers of a run's range. Returns how many, and whether none are left.
+    fn expire_run(
+        &mut self,
+        group: volley_model::GroupId,
+        run: u32,
+        max: u32,
+        reply: &mut SweepReply,
+        out: &mut Effects,
+    ) -> (u32, bool) {
+        let Some(entry) = self.groups.get(&group) else { return (0, true) };
+        let (from, end) = (entry.runs[run as usize].next, entry.runs[run as usize].end());
+        let until = end.min(from.saturating_add(max));
+        self.take_range(group, run, until);
+        for index in from..until {
+            self.finish(ContainerId { group, index }, Outcome::Expired, out);
+            reply.expired += 1;
+        }
+        (until - from, until == end)
+    }
+
+    fn sweep_drains(&mut self, out: &mut Effects) {
+        while let Some((at, id)) = self.drains.first().cloned().filter(|(at, _)| *at <= self.counters.now) {
+            self.drains.remove(&(at, id.clone()));
+            if let Some(entry) = self.workers.get_mut(&id) {
+                entry.drain_until = None;
+            }
+            out.workers.insert(id.clone());
+            self.end_drain(&id, out);
+        }
+    }
+
+    fn sweep_holds(&mut self) {
+        let now = self.counters.now;
+        let over = |(at, id): &(Timestamp, WorkerId)| {
+            let hold = self.workers[id].hold.as_ref();
+            let shape = hold.and_then(|h| self.queues.shapes.get(&h.shape));
+            *at <= now || shape.is_none_or(|queue| queue.entries.is_empty())
+        };
+        let ended: Vec<_> = self.holds.iter().filter(|hold| over(hold)).cloned().collect();
+        for (at, id) in ended {
+            self.holds.remove(&(at, id.clone()));
+            self.workers.get_mut(&id).expect("law 11: a hold is a worker's").hold = None;
+            self.grow_worker(&id);
+        }
+    }
+
+    fn sweep_keys(&mut self, max: u32, out: &mut Effects) {
+        for _ in 0..max {
+            let Some((until, tenant, key)) = self.keys_until.first().cloned() else { break };
+            if until > self.counters.now {
+                break;
+            }
+            self.keys_until.pop_first();
+            self.keys.remove(&(tenant.clone(), key.clone()));
+            out.change(Change::RemoveKey(tenant, key));
+        }
+    }
+
+    fn prunable(&self) -> bool {
+        let over = self.finished.len() as u64 > self.options.finished_containers_max;
+        over || self
+            .finished
+            .front()
+            .is_some_and(|(at, _)| at.after(self.options.finished_age_max) <= self.counters.now)
+    }
+
+    fn prune(&mut self, max: u32, reply: &mut SweepReply, out: &mut Effects) {
+        while reply.pruned < max && self.prunable() {
+            let (_, id) = self.finished.pop_front().expect("something is prunable");
+            self.counters.finished -= 1;
+            self.counters.pruned += 1;
+            reply.pruned += 1;
+            out.change(Change::Prune(id));
+            let group = self.groups.get_mut(&id.group).expect("law 3: a finished container's group is known");
+            group.pruned += 1;
+            out.progress.insert(id.group);
+            if group.pruned == group.count {
+                self.remove_group(id.group, out);
+            }
+        }
+    }
+
+    fn remove_group(&mut self, id: volley_model::GroupId, out: &mut Effects) {
+        let group = self.groups.remove(&id).expect("the caller has seen it");
+        self.arrivals.remove(&group.arrival);
+        out.change(Change::RemoveGroup(id));
+        for run in group.runs {
+            let uses = self.specs.get_mut(&run.spec_hash).expect("law 3: a run's spec is known");
+            uses.1 -= 1;
+            if uses.1 == 0 {
+                self.specs.remove(&run.spec_hash);
+                out.change(Change::RemoveSpec(run.spec_hash));
+            }
+        }
+    }
+
+    fn prune_events(&mut self, out: &mut Effects) {
+        let mut floor = self.events_floor;
+        let kept = self.counters.last_event.0.saturating_sub(self.options.events_max);
+        if kept >= floor.0 + crate::ledger::EVENTS_PER_TIME {
+            floor = EventNumber(kept + 1);
+        }
+        let old = |at: Timestamp| at.after(self.options.events_age_max) <= self.counters.now;
+        while let Some((_, number)) = self.event_times.front().copied().filter(|(at, _)| old(*at)) {
+            floor = floor.max(number.next());
+            self.event_times.pop_front();
+        }
+        if floor > self.events_floor {
+            self.events_floor = floor;
+            out.change(Change::PruneEvents(floor));
+        }
+    }
+}
