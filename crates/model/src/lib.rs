@@ -14,6 +14,7 @@ pub mod shape;
 pub mod spec;
 pub mod submission;
 pub mod units;
+pub mod words;
 pub mod worker;
 
 pub use capacity::{Capacity, Free, GpuGrant, Misfit};
@@ -30,4 +31,5 @@ pub use spec::{
 };
 pub use submission::{Run, Submission, SubmissionBody, ValidationError};
 pub use units::*;
+pub use words::NameError;
 pub use worker::{Worker, WorkerStatus};

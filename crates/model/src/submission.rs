@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::{Spec, TenantName};
 
 mod check;
+pub use check::*;
 
 /// Most containers of one submission.
 pub const GROUP_CONTAINERS_MAX: u32 = 100_000;

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 mod parse;
-pub use parse::UnitError;
+pub use parse::{UnitError, is_gpu_kind};
 
 macro_rules! amount {
     ($(#[$doc:meta])* $name:ident) => {
