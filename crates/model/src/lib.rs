@@ -17,7 +17,7 @@ pub mod units;
 pub mod words;
 pub mod worker;
 
-pub use capacity::{Capacity, Free, GpuGrant, Misfit};
+pub use capacity::{Capacity, Free, GPU_DEVICES_MAX, GpuGrant, Misfit};
 pub use container::{ContainerState, Outcome, StopCause, WaitReason};
 pub use feasible::{Infeasible, feasible};
 pub use fleet::{
