@@ -2,6 +2,8 @@
 //! [`StoreExt`]. `embedded` is the ledger plus SQLite. Knows nothing of planning, wire
 //! formats or workers' streams.
 
+pub mod embedded;
+
 use std::future::Future;
 use std::pin::Pin;
 
