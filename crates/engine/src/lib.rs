@@ -4,8 +4,10 @@
 
 #![deny(clippy::iter_over_hash_type)]
 
+mod overlay;
 pub mod plan;
+mod reasons;
 pub mod view;
 
-pub use plan::{Plan, PlanInput};
+pub use plan::{Plan, PlanInput, Planned, plan};
 pub use view::FleetView;
