@@ -235,12 +235,7 @@ fn arrival_of(known: &Known, group: GroupId) -> ArrivalNumber {
 }
 
 fn progress_of(group: &StoredGroup) -> StoredProgress {
-    StoredProgress {
-        group: group.id,
-        finished: group.finished,
-        succeeded: group.succeeded,
-        pruned: group.pruned,
-    }
+    StoredProgress { group: group.id, finished: group.finished, succeeded: group.succeeded, pruned: group.pruned }
 }
 
 /// Gives pages that pruning freed back to the file system, a few at a time.

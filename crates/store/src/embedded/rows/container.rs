@@ -2,13 +2,11 @@
 
 use rusqlite::{Connection, Row, params};
 use volley_ledger::change::{StoredAttempt, StoredFinished, StoredLive, StoredPhase};
-use volley_model::{
-    ArrivalNumber, Attempt, ContainerId, Epoch, GroupId, Nonce, Outcome, Timestamp, WorkerId,
-};
+use volley_model::{ArrivalNumber, Attempt, ContainerId, Epoch, GroupId, Nonce, Outcome, Timestamp, WorkerId};
 
 use super::{
-    DbError, Done, Position, bits, from_json, gpus_from, gpus_text, json, name, number, number_maybe, text,
-    text_maybe, time_maybe,
+    DbError, Done, Position, bits, from_json, gpus_from, gpus_text, json, name, number, number_maybe, text, text_maybe,
+    time_maybe,
 };
 
 /// Writes a live container.
@@ -48,7 +46,8 @@ pub(in crate::embedded) fn remove_live(db: &Connection, position: Position) -> D
     Ok(())
 }
 
-pub(in crate::embedded) const SELECT_LIVE: &str = "SELECT position, attempts, ready_at, phase, number, nonce, worker, epoch_number,
+pub(in crate::embedded) const SELECT_LIVE: &str =
+    "SELECT position, attempts, ready_at, phase, number, nonce, worker, epoch_number,
      epoch_nonce, gpus, assigned_at, started_at, stop FROM live ORDER BY position";
 
 /// From [`SELECT_LIVE`]; `group` finds the id of an arrival.

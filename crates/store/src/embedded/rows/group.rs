@@ -145,7 +145,8 @@ pub(in crate::embedded) fn remove_key(db: &Connection, tenant: &TenantName, key:
     Ok(())
 }
 
-pub(in crate::embedded) const SELECT_KEY: &str = "SELECT tenant, key, grp, count, digest, until FROM key ORDER BY tenant, key";
+pub(in crate::embedded) const SELECT_KEY: &str =
+    "SELECT tenant, key, grp, count, digest, until FROM key ORDER BY tenant, key";
 
 /// From [`SELECT_KEY`].
 pub(in crate::embedded) fn key_from(row: &Row<'_>) -> Result<StoredKey, DbError> {

@@ -1,0 +1,242 @@
+//! The thread that owns the ledger and the database: takes all that waits, applies it, writes
+//! one transaction, and only then answers, hints and reads.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rusqlite::{Connection, TransactionBehavior};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use volley_ledger::{
+    Answer, ContainerPage, ContainerRecord, EventPage, Found, Hint, Ledger, LedgerOptions, Operation, Query, Reply,
+};
+use volley_model::{ContainerId, EventNumber, Timestamp};
+
+use super::EmbeddedOptions;
+use super::batch::{Batch, Known};
+use super::directory::DataDirectory;
+use super::disk::DiskWatch;
+use super::error::DbError;
+use super::rows::{self, Position};
+use super::{event_codec, load, schema};
+use crate::{StoreError, StoreStats};
+
+/// Most calls of one round: bounds how long the first of them waits for the disk.
+const ROUND_CALLS_MAX: usize = 1_024;
+/// Most events of one page.
+const EVENTS_PAGE_MAX: u32 = 10_000;
+
+type AnswerTo<T> = oneshot::Sender<Result<T, StoreError>>;
+
+pub(super) enum Request {
+    Apply(Box<Operation>, AnswerTo<Reply>),
+    Read(Query, AnswerTo<Answer>),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    operations: AtomicU64,
+    reads: AtomicU64,
+    transactions: AtomicU64,
+}
+
+impl Counts {
+    pub(super) fn stats(&self) -> StoreStats {
+        StoreStats {
+            operations: self.operations.load(Ordering::Relaxed),
+            reads: self.reads.load(Ordering::Relaxed),
+            transactions: self.transactions.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// The ledger and the database that agree.
+struct Open {
+    db: Connection,
+    ledger: Ledger,
+    known: Known,
+}
+
+impl Open {
+    fn load(file: &Path, options: LedgerOptions) -> Result<Self, DbError> {
+        let db = schema::open_writer(file)?;
+        let (stored, known) = load::load(&db)?;
+        let ledger = Ledger::restore(options, stored).map_err(|error| DbError::record("all", error))?;
+        Ok(Self { db, ledger, known })
+    }
+}
+
+pub(super) struct Writer {
+    directory: DataDirectory,
+    options: LedgerOptions,
+    disk: DiskWatch,
+    hints: broadcast::Sender<Hint>,
+    counts: Arc<Counts>,
+    open: Option<Open>,
+}
+
+impl Writer {
+    pub(super) fn open(
+        directory: DataDirectory,
+        options: EmbeddedOptions,
+        hints: broadcast::Sender<Hint>,
+        counts: Arc<Counts>,
+    ) -> Result<Self, DbError> {
+        let open = Open::load(&directory.database(), options.ledger.clone())?;
+        let disk = DiskWatch::new(directory.path().to_owned(), options.disk_free_min, None);
+        Ok(Self { directory, options: options.ledger, disk, hints, counts, open: Some(open) })
+    }
+
+    /// Until the last sender is gone.
+    pub(super) fn run(mut self, mut calls: mpsc::Receiver<Request>) {
+        let mut round = Vec::new();
+        while calls.blocking_recv_many(&mut round, ROUND_CALLS_MAX) > 0 {
+            self.round(&mut round);
+        }
+    }
+
+    fn round(&mut self, calls: &mut Vec<Request>) {
+        if self.open.is_none() {
+            // The last transaction failed: what is in the file is the truth.
+            match Open::load(&self.directory.database(), self.options.clone()) {
+                Ok(open) => self.open = Some(open),
+                Err(error) => return refuse_all(calls, &error),
+            }
+        }
+        let Some(mut open) = self.open.take() else { return };
+        let mut batch = Batch::default();
+        let (mut replies, mut reads) = (Vec::new(), Vec::new());
+        for call in calls.drain(..) {
+            match call {
+                Request::Read(query, answer) => reads.push((query, answer)),
+                Request::Apply(operation, answer) => match self.shortage(&operation) {
+                    Some(reason) => drop(answer.send(Err(StoreError::Unavailable { reason }))),
+                    None => {
+                        let (reply, changes) = open.ledger.apply(clock(), *operation);
+                        batch.absorb(changes, &mut open.known);
+                        replies.push((reply, answer));
+                    }
+                },
+            }
+        }
+        self.counts.operations.fetch_add(replies.len() as u64, Ordering::Relaxed);
+        if !batch.is_empty()
+            && let Err(error) = write(&mut open, &mut batch)
+        {
+            tracing::error!(%error, "a transaction failed; the store loads its file again");
+            let reason = error.to_string();
+            for (_, answer) in replies {
+                let _ = answer.send(Err(StoreError::Unknown { reason: reason.clone() }));
+            }
+            for (_, answer) in reads {
+                let _ = answer.send(Err(StoreError::Unavailable { reason: reason.clone() }));
+            }
+            return;
+        }
+        if !batch.is_empty() {
+            self.counts.transactions.fetch_add(1, Ordering::Relaxed);
+        }
+        for (reply, answer) in replies {
+            let _ = answer.send(Ok(reply));
+        }
+        for hint in batch.hints.into_hints() {
+            // Nobody may be listening.
+            let _ = self.hints.send(hint);
+        }
+        self.counts.reads.fetch_add(reads.len() as u64, Ordering::Relaxed);
+        for (query, answer) in reads {
+            let unreadable = |error: DbError| StoreError::Unavailable { reason: error.to_string() };
+            let _ = answer.send(read(&open, query).map_err(unreadable));
+        }
+        self.open = Some(open);
+    }
+
+    /// Why an operation that adds is refused now.
+    fn shortage(&mut self, operation: &Operation) -> Option<String> {
+        let adds = matches!(operation, Operation::Submit(_) | Operation::ApplyPool(_));
+        if adds { self.disk.shortage() } else { None }
+    }
+}
+
+fn refuse_all(calls: &mut Vec<Request>, error: &DbError) {
+    let unavailable = || StoreError::Unavailable { reason: error.to_string() };
+    for call in calls.drain(..) {
+        match call {
+            Request::Apply(_, answer) => drop(answer.send(Err(unavailable()))),
+            Request::Read(_, answer) => drop(answer.send(Err(unavailable()))),
+        }
+    }
+}
+
+fn clock() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(since.as_millis() as u64)
+}
+
+fn write(open: &mut Open, batch: &mut Batch) -> Result<(), DbError> {
+    let transaction = open.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    batch.write(&transaction, &mut open.known, &open.ledger.counters())?;
+    Ok(transaction.commit()?)
+}
+
+fn read(open: &Open, query: Query) -> Result<Answer, DbError> {
+    let ledger = &open.ledger;
+    Ok(match query {
+        Query::Container(id) => {
+            let found = ledger.container(id);
+            Answer::Container(found.map(|found| complete(open, found)).transpose()?.flatten().map(Box::new))
+        }
+        Query::Group(id) => Answer::Group(ledger.group(id).map(Box::new)),
+        Query::Prefix(text) => Answer::Prefix(ledger.prefix(&text)),
+        Query::List(query) => {
+            let page = ledger.list(&query);
+            let mut containers = Vec::with_capacity(page.containers.len());
+            for found in page.containers {
+                containers.extend(complete(open, found)?);
+            }
+            Answer::List(ContainerPage { containers, next: page.next })
+        }
+        Query::Workers => Answer::Workers(ledger.workers()),
+        Query::Pools => Answer::Pools(ledger.pools()),
+        Query::Events { after, max } => Answer::Events(events(open, after, max)?),
+        Query::Take(asked) => Answer::Take(ledger.take(&asked)),
+        Query::Audit => Answer::Audit(Box::new(ledger.audit())),
+    })
+}
+
+fn complete(open: &Open, found: Found) -> Result<Option<ContainerRecord>, DbError> {
+    match found {
+        Found::Live(record) => Ok(Some(*record)),
+        Found::Finished(id) => finished(open, id),
+    }
+}
+
+/// `None` when it was pruned.
+fn finished(open: &Open, id: ContainerId) -> Result<Option<ContainerRecord>, DbError> {
+    let Some(arrival) = open.known.arrivals.get(&id.group) else { return Ok(None) };
+    let position = Position::of(*arrival, id.index);
+    let mut statement = open.db.prepare_cached(rows::SELECT_FINISHED)?;
+    let mut found = statement.query(rows::position_bounds(position, Position(position.0 + 1)))?;
+    let Some(row) = found.next()? else { return Ok(None) };
+    Ok(open.ledger.finished_record(rows::finished_from(row, id.group)?))
+}
+
+fn events(open: &Open, after: EventNumber, max: u32) -> Result<EventPage, DbError> {
+    let max = max.min(EVENTS_PAGE_MAX) as usize;
+    let mut events = Vec::new();
+    let mut statement = open.db.prepare_cached("SELECT body FROM event WHERE last > ?1 ORDER BY first LIMIT ?2")?;
+    let mut rows = statement.query([after.0.cast_signed(), max as i64])?;
+    while let Some(row) = rows.next()? {
+        let bytes = row.get_ref(0)?.as_blob().map_err(|error| DbError::record("event", error))?;
+        let decoded = event_codec::decode(bytes).map_err(|error| DbError::record("event", error))?;
+        events.extend(decoded.into_iter().filter(|event| event.number > after));
+        if events.len() >= max {
+            events.truncate(max);
+            break;
+        }
+    }
+    let oldest = open.ledger.events_floor();
+    events.retain(|event| event.number >= oldest);
+    Ok(EventPage { events, oldest, last: open.ledger.counters().last_event })
+}
