@@ -50,6 +50,7 @@ pub struct Run {
 
 /// A submission's containers as the client writes them, before the check.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "one per request, moved once")]
 pub enum SubmissionBody {
     /// One spec, `count` times.
     Count {

@@ -2,7 +2,7 @@
 //! durable, and neither stall the writer nor are stalled by it. Knows nothing of the ledger.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -69,7 +69,7 @@ impl Drop for Readers {
     }
 }
 
-fn read_loop(file: &PathBuf, tasks: &Mutex<mpsc::Receiver<Task>>) {
+fn read_loop(file: &Path, tasks: &Mutex<mpsc::Receiver<Task>>) {
     let mut connection: Option<Connection> = None;
     loop {
         // The lock is held while waiting: one thread waits for the next task, the others for their turn to.

@@ -37,7 +37,7 @@ fn runs_bytes(runs: &[(SpecHash, u32)]) -> Vec<u8> {
 }
 
 fn runs_from(bytes: &[u8]) -> Result<Vec<(SpecHash, u32)>, DbError> {
-    if bytes.len() % RUN_BYTES != 0 {
+    if !bytes.len().is_multiple_of(RUN_BYTES) {
         return Err(DbError::record("grp", "runs are cut off"));
     }
     let run = |run: &[u8]| {

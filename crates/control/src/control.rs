@@ -1,0 +1,321 @@
+//! A server's life: its session, its loops, and the calls of the API.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinHandle;
+use volley_ledger::{
+    Answer, Attach, CloseSession, Heartbeat, Hint, InventoryItem, OpenSession, Progress, Query, Report, Stop,
+    StopReply, StopTarget, Submit, SubmitRefusal, SubmitReply, Sweep, Verdict, WorkerMessage,
+};
+use volley_model::{
+    Epoch, EventNumber, GroupId, Nonce, SessionId, Submission, TenantName, Timestamp, Worker, WorkerId,
+};
+use volley_store::{Store, StoreError, StoreExt};
+
+use crate::streams::Streams;
+use crate::{AnsweredReport, Attached, ControlError, Delivery, Options};
+
+/// Most reports of one store call.
+const REPORTS_MAX: usize = 1_000;
+/// Reports that wait; more wait at their streams.
+const REPORTS_WAITING_MAX: usize = 10_000;
+/// Most items of one sweep call.
+const SWEEP_ITEMS_MAX: u32 = 10_000;
+/// Heartbeats of all workers are gathered for this long into one store call.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// Random group ids tried before giving up: even one repeat is a chance in 2^64 per group.
+const GROUP_IDS_TRIED: usize = 3;
+/// Same request again after "unknown", at most so often.
+pub(crate) const UNKNOWN_RETRIES: usize = 5;
+
+/// Counts of turns since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TurnStats {
+    /// Turns that placed something.
+    pub batches: u64,
+    /// Containers placed.
+    pub placed: u64,
+    /// Most containers placed by one turn.
+    pub largest: u64,
+    /// Placements refused at commit.
+    pub refused: u64,
+}
+
+type Reported = (WorkerMessage, Nonce);
+
+/// One server: its session and its loops. Shared; ends with [`Control::shutdown`].
+pub struct Control {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) delivery: Arc<dyn Delivery>,
+    pub(crate) options: Options,
+    pub(crate) session: AtomicU64,
+    pub(crate) streams: Streams,
+    /// Something became ready.
+    pub(crate) work: Notify,
+    pub(crate) stats: Mutex<TurnStats>,
+    outboxes: Notify,
+    due: Notify,
+    reports: mpsc::Sender<Reported>,
+    events: watch::Sender<EventNumber>,
+    loops: Mutex<Vec<JoinHandle<()>>>,
+}
+
+pub(crate) fn random() -> u64 {
+    rand::random()
+}
+
+impl Control {
+    /// Opens a session and starts the loops.
+    pub async fn start(
+        store: Arc<dyn Store>,
+        delivery: Arc<dyn Delivery>,
+        options: Options,
+    ) -> Result<Arc<Self>, ControlError> {
+        let (reports, receiver) = mpsc::channel(REPORTS_WAITING_MAX);
+        let hints = store.hints();
+        let control = Arc::new(Self {
+            store,
+            delivery,
+            options,
+            session: AtomicU64::new(random()),
+            streams: Streams::default(),
+            work: Notify::new(),
+            stats: Mutex::default(),
+            outboxes: Notify::new(),
+            due: Notify::new(),
+            reports,
+            events: watch::channel(EventNumber(0)).0,
+            loops: Mutex::default(),
+        });
+        control.open_session().await?;
+        let tasks = vec![
+            tokio::spawn(Arc::clone(&control).hint_loop(hints)),
+            tokio::spawn(Arc::clone(&control).turn_loop()),
+            tokio::spawn(Arc::clone(&control).take_loop()),
+            tokio::spawn(Arc::clone(&control).report_loop(receiver)),
+            tokio::spawn(Arc::clone(&control).sweep_loop()),
+            tokio::spawn(Arc::clone(&control).heartbeat_loop()),
+        ];
+        control.loops.lock().unwrap_or_else(PoisonError::into_inner).extend(tasks);
+        // A restarted server looks at what waited.
+        control.work.notify_one();
+        Ok(control)
+    }
+
+    /// Ends the loops and gives the session's claims back.
+    pub async fn shutdown(&self) {
+        for task in self.loops.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            task.abort();
+        }
+        // The store may be gone already; then the session's lease ends by itself.
+        let _ = self.store.call(CloseSession { session: self.session() }).await;
+    }
+
+    pub(crate) fn session(&self) -> SessionId {
+        SessionId(self.session.load(Ordering::SeqCst))
+    }
+
+    pub(crate) async fn open_session(&self) -> Result<(), StoreError> {
+        let open = OpenSession { session: self.session(), address: self.options.address.clone() };
+        self.store.call(open).await.map(drop)
+    }
+
+    /// Accepts a submission, or gives the group that its key made before.
+    pub async fn submit(&self, submission: Submission, body_digest: u128) -> Result<SubmitReply, ControlError> {
+        let mut refused = SubmitRefusal::IdTaken;
+        for _ in 0..GROUP_IDS_TRIED {
+            let submit = Submit { group: GroupId(random()), submission: submission.clone(), body_digest };
+            match self.store.call(submit).await? {
+                Ok(reply) => return Ok(reply),
+                Err(SubmitRefusal::IdTaken) => refused = SubmitRefusal::IdTaken,
+                Err(other) => return Err(other.into()),
+            }
+        }
+        Err(refused.into())
+    }
+
+    /// Stops a container or a group.
+    pub async fn stop(&self, target: StopTarget, tenant: TenantName, force: bool) -> Result<StopReply, ControlError> {
+        Ok(self.store.call(Stop { target, tenant, force }).await??)
+    }
+
+    /// A read.
+    pub async fn read(&self, query: Query) -> Result<Answer, ControlError> {
+        Ok(self.store.read(query).await?)
+    }
+
+    /// The last event that is known to be there.
+    #[must_use]
+    pub fn events_grew(&self) -> watch::Receiver<EventNumber> {
+        self.events.subscribe()
+    }
+
+    /// Counts of turns so far.
+    #[must_use]
+    pub fn turn_stats(&self) -> TurnStats {
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A worker opened a stream here.
+    pub async fn attach(
+        &self,
+        worker: Worker,
+        stream: Nonce,
+        epoch: Option<Epoch>,
+        inventory: Vec<InventoryItem>,
+    ) -> Result<Attached, ControlError> {
+        worker.check()?;
+        let (session, id, epoch_nonce) = (self.session(), worker.id.clone(), Nonce(random()));
+        let reply = self.store.call(Attach { session, worker, stream, epoch, epoch_nonce, inventory }).await??;
+        self.streams.attach(id, stream, reply.epoch);
+        let keep = reply.inventory.iter().map(|verdict| *verdict == Verdict::Keep).collect();
+        Ok(Attached { epoch: reply.epoch, lease: reply.lease, keep })
+    }
+
+    /// The stream has its welcome and may be handed deliveries.
+    pub fn stream_ready(&self, worker: &WorkerId, stream: Nonce) {
+        self.streams.ready(worker, stream);
+        self.outboxes.notify_one();
+    }
+
+    /// The stream is closed.
+    pub fn detach(&self, worker: &WorkerId, stream: Nonce) {
+        self.streams.detach(worker, stream);
+    }
+
+    /// A worker's message; its verdict comes by [`Delivery::answer`].
+    pub async fn report(&self, stream: Nonce, message: WorkerMessage) {
+        // Closed only at shutdown; the worker repeats it to the next server.
+        let _ = self.reports.send((message, stream)).await;
+    }
+
+    /// A worker's heartbeat; passed on with those of all others.
+    pub fn heartbeat(&self, worker: &WorkerId, stream: Nonce, number: u64) {
+        self.streams.heartbeat(worker, stream, number);
+    }
+
+    async fn hint_loop(self: Arc<Self>, mut hints: tokio::sync::broadcast::Receiver<Hint>) {
+        loop {
+            match hints.recv().await {
+                Ok(Hint::Ready { .. }) => self.work.notify_one(),
+                Ok(Hint::Outbox(workers)) => {
+                    self.streams.mark(&workers);
+                    self.outboxes.notify_one();
+                }
+                Ok(Hint::Events(last)) => drop(self.events.send_replace(last)),
+                Ok(Hint::Due(_)) => self.due.notify_one(),
+                Err(RecvError::Lagged(_)) => {
+                    self.streams.mark_all();
+                    self.work.notify_one();
+                    self.outboxes.notify_one();
+                    self.due.notify_one();
+                }
+                Err(RecvError::Closed) => return,
+            }
+        }
+    }
+
+    /// Hands outboxes to streams.
+    async fn take_loop(self: Arc<Self>) {
+        loop {
+            let asked = self.streams.to_take();
+            if asked.is_empty() {
+                self.outboxes.notified().await;
+                continue;
+            }
+            let Ok(Answer::Take(taken)) = self.store.read(Query::Take(asked)).await else {
+                self.streams.mark_all();
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            let taken: Vec<_> = taken.into_iter().filter(|taken| !taken.deliveries.is_empty()).collect();
+            for taken in &taken {
+                let last = taken.deliveries.last().expect("filtered above").number;
+                self.streams.handed(&taken.worker, taken.stream, last);
+            }
+            if !taken.is_empty() {
+                self.delivery.deliver(taken);
+            }
+        }
+    }
+
+    /// All workers' reports, as many as wait in one call.
+    async fn report_loop(self: Arc<Self>, mut reports: mpsc::Receiver<Reported>) {
+        let mut waiting = Vec::new();
+        while reports.recv_many(&mut waiting, REPORTS_MAX).await > 0 {
+            let messages: Vec<WorkerMessage> = waiting.iter().map(|(message, _)| message.clone()).collect();
+            let report = Report { session: self.session(), messages };
+            match self.store.call(report).await {
+                Ok(verdicts) => self.answer(waiting.drain(..).zip(verdicts)),
+                // The workers repeat what is not answered.
+                Err(error) => tracing::warn!(%error, "reports were not taken"),
+            }
+            waiting.clear();
+        }
+    }
+
+    fn answer(&self, verdicts: impl Iterator<Item = (Reported, Verdict)>) {
+        let mut of_stream: Vec<((WorkerId, Nonce), Vec<AnsweredReport>)> = Vec::new();
+        for ((message, stream), verdict) in verdicts {
+            let progress = match message.progress {
+                Progress::Accepted => 1,
+                Progress::Running => 2,
+                Progress::Ended(_) => 3,
+            };
+            let keep = verdict == Verdict::Keep;
+            let answered = AnsweredReport { container: message.container, attempt: message.attempt, progress, keep };
+            let key = (message.worker, stream);
+            match of_stream.last_mut().filter(|(last, _)| *last == key) {
+                Some((_, answers)) => answers.push(answered),
+                None => of_stream.push((key, vec![answered])),
+            }
+        }
+        for ((worker, stream), answers) in of_stream {
+            self.delivery.answer(&worker, stream, answers);
+        }
+    }
+
+    async fn heartbeat_loop(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(HEARTBEAT_INTERVAL);
+        loop {
+            ticks.tick().await;
+            let beats = self.streams.heartbeats();
+            let workers = beats.iter().map(|(worker, stream, epoch, _)| (worker.clone(), *stream, *epoch)).collect();
+            let Ok(reply) = self.store.call(Heartbeat { session: self.session(), workers }).await else { continue };
+            for ((worker, stream, _, number), renewed) in beats.into_iter().zip(reply.workers) {
+                self.delivery.heartbeat(&worker, stream, number, renewed);
+                if !renewed {
+                    self.streams.detach(&worker, stream);
+                    self.delivery.close(&worker, stream);
+                }
+            }
+        }
+    }
+
+    async fn sweep_loop(self: Arc<Self>) {
+        loop {
+            let swept = self.store.call(Sweep { items_max: SWEEP_ITEMS_MAX }).await;
+            let wait = match swept {
+                Ok(reply) if reply.more => continue,
+                Ok(reply) => match (reply.due, clock()) {
+                    (Some(due), Some(now)) => due.since(now).to_duration().min(self.options.sweep_interval),
+                    _ => self.options.sweep_interval,
+                },
+                Err(_) => self.options.sweep_interval,
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait.max(Duration::from_millis(1))) => {}
+                () = self.due.notified() => {}
+            }
+        }
+    }
+}
+
+fn clock() -> Option<Timestamp> {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(Timestamp(since.as_millis() as u64))
+}

@@ -1,0 +1,211 @@
+//! The turn: gather a batch, claim, plan, commit, wake. Two store calls per turn; nobody
+//! polls the backlog.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use volley_engine::{FleetView, Plan, PlanInput, plan};
+use volley_ledger::{Claim, ClaimReply, Commit, CommitReply, Request, SessionRefusal};
+use volley_model::{ClaimNumber, Claimed, CommitNumber, ContainerId, Nonce, Placement, Refusal, Shape, ShapeHash};
+use volley_store::{StoreError, StoreExt};
+
+use crate::Control;
+use crate::control::{UNKNOWN_RETRIES, random};
+
+/// Most fleet changes of one claim.
+const CHANGES_MAX: u32 = 10_000;
+/// Wait after the store failed.
+const AFTER_FAILURE: Duration = Duration::from_millis(200);
+
+/// What a session remembers from turn to turn.
+#[derive(Default)]
+struct Memory {
+    view: FleetView,
+    claims: ClaimNumber,
+    commits: CommitNumber,
+    /// Refused at the last commit, still claimed.
+    carried: BTreeMap<ContainerId, Claimed>,
+    shapes: BTreeMap<ShapeHash, Arc<Shape>>,
+}
+
+/// Why a turn was not finished.
+enum Broken {
+    Session,
+    Store(StoreError),
+}
+
+impl Control {
+    pub(crate) async fn turn_loop(self: Arc<Self>) {
+        let mut memory = Memory::default();
+        let mut again = false;
+        loop {
+            if !again {
+                self.work.notified().await;
+                self.gather().await;
+            }
+            match self.turn(&mut memory).await {
+                Ok(more) => again = more,
+                Err(broken) => {
+                    if let Broken::Store(error) = broken {
+                        tracing::warn!(%error, "a turn was broken off");
+                        tokio::time::sleep(AFTER_FAILURE).await;
+                    }
+                    // A new session: the old one's claims go back by themselves.
+                    self.session.store(random(), Ordering::SeqCst);
+                    memory = Memory::default();
+                    again = self.open_session().await.is_ok();
+                    if !again {
+                        tokio::time::sleep(AFTER_FAILURE).await;
+                        again = true;
+                    }
+                }
+            }
+        }
+    }
+
+    /// A batch closes at its window, or when arrivals pause.
+    async fn gather(&self) {
+        if self.options.window.is_zero() || self.options.max_size == 1 {
+            return;
+        }
+        let window = tokio::time::sleep(self.options.window);
+        tokio::pin!(window);
+        loop {
+            tokio::select! {
+                () = &mut window => return,
+                () = tokio::time::sleep(self.options.pause) => return,
+                () = self.work.notified() => {}
+            }
+        }
+    }
+
+    /// One turn; whether there is more to do at once.
+    async fn turn(&self, memory: &mut Memory) -> Result<bool, Broken> {
+        let room = self.options.max_size.saturating_sub(memory.carried.len() as u32);
+        memory.claims = memory.claims.next();
+        let claim = Claim {
+            session: self.session(),
+            number: memory.claims,
+            containers_max: room,
+            known: memory.view.version(),
+            changes_max: CHANGES_MAX,
+        };
+        let claimed = self.call_again(claim).await?.map_err(on_session)?;
+        memory.view.apply(&claimed.fleet);
+        memory.shapes.extend(claimed.shapes.iter().cloned());
+        let mut containers: Vec<Claimed> = std::mem::take(&mut memory.carried).into_values().collect();
+        containers.extend(claimed.containers.iter().cloned());
+        let shapes: Vec<(ShapeHash, Arc<Shape>)> =
+            memory.shapes.iter().map(|(hash, shape)| (*hash, Arc::clone(shape))).collect();
+        let plan = self.plan(memory, &claimed, &containers, &shapes);
+        let more = claimed.ready > 0 || claimed.fleet.more || !plan.unblocked.is_empty();
+        if plan == Plan::default() {
+            memory.shapes.clear();
+            return Ok(more);
+        }
+        let refused = self.commit(memory, plan).await?;
+        memory.shapes.retain(|hash, _| memory.carried.values().any(|claimed| claimed.shape == *hash));
+        Ok(more || refused)
+    }
+
+    fn plan(
+        &self,
+        memory: &Memory,
+        claimed: &ClaimReply,
+        containers: &[Claimed],
+        shapes: &[(ShapeHash, Arc<Shape>)],
+    ) -> Plan {
+        let input = PlanInput {
+            containers,
+            shapes,
+            recheck: &claimed.recheck,
+            session: self.session(),
+            sessions: &claimed.sessions,
+            now: claimed.now,
+            hold_after: self.options.hold_after,
+            hold_term: self.options.hold_term,
+            seed: self.options.seed,
+        };
+        plan(&memory.view, &input)
+    }
+
+    /// Commits a plan and books its verdicts; whether something was refused or given back.
+    async fn commit(&self, memory: &mut Memory, plan: Plan) -> Result<bool, Broken> {
+        memory.commits = memory.commits.next();
+        let placements: Vec<Placement> = plan
+            .placements
+            .iter()
+            .map(|planned| Placement {
+                container: planned.container.container,
+                claim: planned.container.claim,
+                worker: planned.worker.clone(),
+                epoch: planned.epoch,
+                revision: planned.revision,
+                gpus: planned.gpus.clone(),
+                nonce: Nonce(random()),
+            })
+            .collect();
+        let commit = Commit {
+            session: self.session(),
+            number: memory.commits,
+            placements: placements.clone(),
+            blocked: plan.blocked.clone(),
+            unblocked: plan.unblocked.clone(),
+            returned: plan.returned.clone(),
+            unplaceable: plan.unplaceable.clone(),
+            holds: plan.holds.clone(),
+        };
+        let reply: CommitReply = self.call_again(commit).await?.map_err(on_session)?;
+        let mut refused = 0;
+        for ((planned, placement), verdict) in plan.placements.iter().zip(&placements).zip(&reply.placements) {
+            let container = &planned.container;
+            match verdict {
+                Ok(_) => {
+                    if let Some(shape) = memory.shapes.get(&container.shape) {
+                        memory.view.reserve_committed(placement, &shape.resources);
+                    }
+                }
+                Err(Refusal::ClaimLost) => refused += 1,
+                Err(_) => {
+                    refused += 1;
+                    memory.carried.insert(container.container, container.clone());
+                }
+            }
+        }
+        for worker in &reply.fresh {
+            memory.view.put_worker(worker);
+        }
+        self.count(placements.len() - refused, refused);
+        Ok(refused > 0)
+    }
+
+    fn count(&self, placed: usize, refused: usize) {
+        let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        stats.batches += u64::from(placed > 0);
+        stats.placed += placed as u64;
+        stats.largest = stats.largest.max(placed as u64);
+        stats.refused += refused as u64;
+    }
+
+    /// Sends a numbered request; "unknown" is resolved by sending the same number again.
+    async fn call_again<R: Request + Clone>(&self, request: R) -> Result<R::Reply, Broken>
+    where
+        R::Reply: Send,
+    {
+        let mut last = StoreError::Closed;
+        for _ in 0..UNKNOWN_RETRIES {
+            match self.store.call(request.clone()).await {
+                Ok(reply) => return Ok(reply),
+                Err(error @ StoreError::Unknown { .. }) => last = error,
+                Err(error) => return Err(Broken::Store(error)),
+            }
+        }
+        Err(Broken::Store(last))
+    }
+}
+
+fn on_session(_: SessionRefusal) -> Broken {
+    Broken::Session
+}
