@@ -6,6 +6,10 @@ use crate::room::Room;
 /// Entries of a block at most: few enough to move, many enough that skipping one pays.
 const BLOCK_ENTRIES_MAX: usize = 64;
 
+/// After so many removals a block finds out anew what is free in it at most; until then it may claim too much,
+/// which costs a look and is never wrong.
+const BLOCK_REMOVALS_MAX: u8 = 16;
+
 /// Index of a worker in its view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Slot(pub(crate) u32);
@@ -40,19 +44,21 @@ pub(crate) struct Pos {
 struct Block {
     /// The most that is free in any entry.
     most: Room,
+    removals: u8,
     /// Never empty.
     entries: Vec<Entry>,
 }
 
 impl Block {
     fn of(entries: Vec<Entry>) -> Self {
-        let mut block = Self { most: Room::default(), entries };
+        let mut block = Self { most: Room::default(), removals: 0, entries };
         block.refresh();
         block
     }
 
     fn refresh(&mut self) {
         self.most = Room::default();
+        self.removals = 0;
         for entry in &self.entries {
             self.most.join(&entry.room);
         }
@@ -103,11 +109,12 @@ impl Lane {
         let block = self.blocks.partition_point(|b| b.last() < place);
         let Some(found) = self.blocks.get_mut(block) else { return false };
         let Ok(index) = found.entries.binary_search_by_key(&place, Entry::place) else { return false };
-        let entry = found.entries.remove(index);
+        found.entries.remove(index);
+        found.removals += 1;
         self.len -= 1;
         if found.entries.is_empty() {
             self.blocks.remove(block);
-        } else if entry.room.touches(&found.most) {
+        } else if found.removals >= BLOCK_REMOVALS_MAX {
             found.refresh();
         }
         true

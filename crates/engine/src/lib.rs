@@ -4,9 +4,10 @@
 
 #![deny(clippy::iter_over_hash_type)]
 
-mod overlay;
+mod lane;
+mod part;
 pub mod plan;
-mod reasons;
+mod room;
 pub mod view;
 
 pub use plan::{Plan, PlanInput, Planned, plan};

@@ -13,9 +13,9 @@ pub(crate) fn mix(bits: u64) -> u64 {
 
 /// A name's hash (FNV-1a, mixed): the same on every server and in every build.
 pub(crate) fn hash_name(name: &str) -> u64 {
-    let fnv = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let fnv = name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
     mix(fnv)
 }
 

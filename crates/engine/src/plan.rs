@@ -1,23 +1,77 @@
 //! The plan of one turn: claimed containers x fleet view -> placements, blocked shapes,
-//! holds, reasons. Plans shapes, not containers.
+//! holds, reasons. Plans shapes, not containers. Pure: time and seed are arguments.
+//!
+//! # The order in which work is served
+//!
+//! Claimed containers and the heads of blocked shapes are walked in **one order**: by score (smaller first); within a
+//! score claimed containers before heads, larger shapes before smaller ones (GPUs, then CPU or memory, whichever is
+//! more), so that small ones fill the gaps; within a shape by container id. A container that does not fit goes back
+//! to its queue, with all later ones of its shape: a plan only ever takes room, so they would not fit either. Smaller
+//! work behind it goes on.
+//!
+//! Heads come from `recheck` (all of them) and, where containers were claimed, from the view: the best
+//! [`HEADS_MAX`] shapes with a better score than some claimed container whose marks are older than the last growth.
+//! A head that fits keeps its room for this plan, for as many as wait, up to [`KEPT_MAX`], and its shape is
+//! `unblocked`, so that the next claim brings it before anything worse. A head of `recheck` that does not fit is
+//! marked anew.
+//!
+//! A shape that failed where this plan keeps room (for heads, or by a hold it asks for), or where a hold ended, may
+//! fit once the plan is over. It is marked blocked **at version 0**, older than any growth, so that the next
+//! claim hands it out again. All other marks are made at the view's version.
+//!
+//! # The order in which workers are tried
+//!
+//! 1. GPU kind, in the shape's own order (`any`: all kinds alike, the worker's kinds by name);
+//! 2. pool: the preferred one, then by priority (highest first), then by name; a required pool alone;
+//! 3. for work without GPUs: workers without GPUs, then, only if the pool allows it, those with;
+//! 4. this server's own part of the pool (rendezvous hashing over live sessions), then the rest;
+//! 5. workers that have the affinity key, then the rest;
+//! 6. the pool's strategy: `pack` the fullest that fits, `spread` the emptiest. How full a worker is, is the free
+//!    share of its scarcest resource (CPU, memory, slots, GPUs);
+//! 7. among equals, by the hash of the worker's name, going round from a point that the seed chooses.
+//!
+//! Devices are chosen by `Capacity::choose_of_kind` and `choose_gpus`. A worker with a hold takes only the hold's
+//! shape or better scores.
+//!
+//! # Holds
+//!
+//! The first shape in the order that fails after waiting `hold_after` gets a hold on the emptiest worker that could
+//! serve it, in its best pool without a hold; one per pool and per shape. Worse work is kept off at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use volley_model::{
-    BlockedMark, BlockedShape, Claimed, ContainerId, Epoch, GpuGrant, HoldRequest, Millis, PoolName, Revision,
+    BlockedMark, Claimed, ContainerId, Epoch, FleetVersion, GpuGrant, HoldRequest, Millis, Resources, Revision, Score,
     SessionId, Shape, ShapeHash, Timestamp, WorkerId,
 };
 
-use crate::overlay::{Asker, Overlay};
-use crate::{FleetView, reasons};
+use crate::FleetView;
+
+mod holds;
+mod overlay;
+mod reasons;
+mod route;
+mod search;
+mod walk;
+
+use overlay::NumberHasher;
+
+/// Blocked heads that a plan considers for the order's sake: what stands behind them is looked at when its recheck
+/// is handed out.
+pub const HEADS_MAX: usize = 256;
+/// Blocked shapes whose marks are looked at to find those heads.
+const HEAD_LOOKS_MAX: usize = 1_000;
+/// Containers for which a plan keeps room in all: the largest batch.
+pub const KEPT_MAX: u64 = 1_000;
 
 /// What a turn plans from, beside the view.
 #[derive(Debug, Clone)]
 pub struct PlanInput<'a> {
     /// Claimed containers in any order: this claim's and those refused before.
     pub containers: &'a [Claimed],
-    /// Their shapes.
+    /// Their shapes. A container whose shape is neither here nor blocked in the view is returned, to be claimed again.
     pub shapes: &'a [(ShapeHash, Arc<Shape>)],
     /// Blocked shapes that the store asks to look at again.
     pub recheck: &'a [ShapeHash],
@@ -38,9 +92,9 @@ pub struct PlanInput<'a> {
 /// A turn's decisions: an immutable value that says why.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plan {
-    /// What goes where.
+    /// What goes where, in the order decided.
     pub placements: Vec<Planned>,
-    /// Shapes of which nothing (more) fits, with reasons.
+    /// Shapes of which nothing (more) fits, with reasons. A mark at version 0 asks to look again at the next claim.
     pub blocked: Vec<BlockedMark>,
     /// Blocked shapes that fit now: their heads are claimed next turn.
     pub unblocked: Vec<ShapeHash>,
@@ -70,150 +124,123 @@ pub struct Planned {
 /// Plans one turn. Changes nothing: reservations are made in an overlay that ends with the call.
 /// The caller applies the commit's verdicts to the view (`FleetView::reserve_committed`).
 ///
-/// The order: claimed containers and the heads of blocked shapes stand in one line by score, then
-/// index. Each takes the best worker that has room: by GPU kind in its order, its preferred pool,
-/// pool priority, affinity, the server's own part, then the pool's strategy, then the seed.
+/// Give the view the same sessions before (`FleetView::set_sessions`): a view with others is copied and indexed anew.
 #[must_use]
 pub fn plan(view: &FleetView, input: &PlanInput<'_>) -> Plan {
-    let shapes: BTreeMap<ShapeHash, &Arc<Shape>> = input.shapes.iter().map(|(hash, shape)| (*hash, shape)).collect();
-    let mut turn = Turn {
-        view,
-        input,
-        overlay: Overlay::new(view, input.session, input.sessions, input.seed, input.now),
-        full: BTreeSet::new(),
-        kept_room: false,
-        plan: Plan::default(),
-    };
-    for entry in line(view, input) {
-        match entry {
-            Entry::Claimed(claimed) => match shapes.get(&claimed.shape) {
-                Some(shape) => turn.on_claimed(claimed, shape),
-                None => turn.plan.returned.push(claimed.container),
-            },
-            Entry::Blocked(blocked) => turn.on_blocked(blocked),
-        }
+    if view.has_parts_of(input.session, input.sessions) {
+        return plan_parts(view, input);
     }
-    turn.unknown_rechecks();
-    turn.hold();
-    turn.plan
+    let mut view = view.clone();
+    view.set_sessions(input.session, input.sessions);
+    plan_parts(&view, input)
 }
 
-/// One place in the line.
-enum Entry<'a> {
-    Blocked(&'a BlockedShape),
-    Claimed(&'a Claimed),
+fn plan_parts(view: &FleetView, input: &PlanInput<'_>) -> Plan {
+    let mut agenda = Agenda::default();
+    agenda.add_shapes(view, input);
+    agenda.add_heads(view, input);
+    agenda.add_containers(input);
+    agenda.items.sort();
+    walk::walk(view, input, agenda)
 }
 
-/// Claimed containers, and the blocked heads that may fit again, in one order.
-fn line<'a>(view: &'a FleetView, input: &PlanInput<'a>) -> Vec<Entry<'a>> {
-    let worst = input.containers.iter().map(|claimed| claimed.score).max();
-    let again = |blocked: &&BlockedShape| {
-        let stale = blocked.at < view.growth();
-        input.recheck.contains(&blocked.hash) || (stale && worst.is_some_and(|worst| blocked.best < worst))
-    };
-    let mut line: Vec<Entry<'a>> = view.blocked.values().filter(again).map(Entry::Blocked).collect();
-    line.extend(input.containers.iter().map(Entry::Claimed));
-    line.sort_by_key(|entry| match entry {
-        Entry::Blocked(blocked) => (blocked.best, None),
-        Entry::Claimed(claimed) => (claimed.score, Some(claimed.container)),
-    });
-    line
+/// A blocked head, as the walk meets it.
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    count: u64,
+    since: Timestamp,
+    /// The store waits for an answer about it.
+    recheck: bool,
 }
 
-struct Turn<'a> {
-    view: &'a FleetView,
-    input: &'a PlanInput<'a>,
-    overlay: Overlay<'a>,
-    /// Shapes of which nothing more fits in this turn.
-    full: BTreeSet<ShapeHash>,
-    /// Room was kept for a blocked head: what did not fit beside it is not blocked for good.
-    kept_room: bool,
-    plan: Plan,
+/// A shape of this plan.
+#[derive(Debug)]
+struct Planning<'a> {
+    hash: ShapeHash,
+    shape: &'a Shape,
+    head: Option<Head>,
 }
 
-impl Turn<'_> {
-    fn on_claimed(&mut self, claimed: &Claimed, shape: &Arc<Shape>) {
-        let asker = Asker { shape, hash: claimed.shape, score: claimed.score };
-        let found = if self.full.contains(&claimed.shape) { None } else { self.overlay.take(asker) };
-        if let Some((number, gpus)) = found {
-            let worker = &self.view.slot(number).worker;
-            let (epoch, revision) = (worker.epoch, worker.revision);
-            let worker = worker.worker.id.clone();
-            self.plan.placements.push(Planned { container: claimed.clone(), worker, epoch, revision, gpus });
-            return;
-        }
-        let first = self.full.insert(claimed.shape);
-        if claimed.fail_if_unplaceable
-            && let Some(reason) = reasons::unplaceable(self.view, shape)
-        {
-            self.plan.unplaceable.push((claimed.container, reason));
-            return;
-        }
-        self.plan.returned.push(claimed.container);
-        if first && !self.kept_room {
-            self.block(claimed.shape, shape);
-        }
-    }
+/// What is walked next: score; heads behind containers; larger shapes first; container; its index in the input.
+type Item = (Score, bool, u32, ContainerId, u32);
 
-    /// Keeps room for as many of a blocked shape as wait and fit, so that worse-scored work does not take it.
-    fn on_blocked(&mut self, blocked: &BlockedShape) {
-        let asker = Asker { shape: &blocked.shape, hash: blocked.hash, score: blocked.best };
-        let most = blocked.count.min(self.input.containers.len() as u64).max(1);
-        let kept = (0..most).take_while(|_| self.overlay.take(asker).is_some()).count();
-        if kept > 0 {
-            self.kept_room = true;
-            self.plan.unblocked.push(blocked.hash);
-        } else if self.input.recheck.contains(&blocked.hash) {
-            // Room kept for a better head may come free again: look again then.
-            if self.kept_room {
-                self.plan.unblocked.push(blocked.hash);
-            } else {
-                self.block(blocked.hash, &blocked.shape);
+/// Everything to walk through, and the shapes by a dense number, largest first.
+#[derive(Debug, Default)]
+struct Agenda<'a> {
+    shapes: Vec<Planning<'a>>,
+    numbers: HashMap<ShapeHash, u32, BuildHasherDefault<NumberHasher>>,
+    items: Vec<Item>,
+    /// Shapes of `recheck` that the view does not know.
+    unknown_rechecks: Vec<ShapeHash>,
+    /// Containers whose shape nobody knows.
+    unknown: Vec<ContainerId>,
+}
+
+impl<'a> Agenda<'a> {
+    fn add_shapes(&mut self, view: &'a FleetView, input: &PlanInput<'a>) {
+        let mut shapes: Vec<(ShapeHash, &'a Shape)> =
+            input.shapes.iter().map(|(hash, shape)| (*hash, &**shape)).collect();
+        for hash in input.recheck.iter().copied().chain(input.containers.iter().map(|c| c.shape)) {
+            if shapes.last().is_none_or(|(last, _)| *last != hash)
+                && let Some(blocked) = view.blocked_shape(hash)
+            {
+                shapes.push((hash, &blocked.shape));
             }
         }
+        if let Some(worst) = input.containers.iter().map(|c| c.score).max() {
+            let heads = view.blocked_before(worst, HEAD_LOOKS_MAX).take(HEADS_MAX);
+            shapes.extend(heads.map(|blocked| (blocked.hash, &*blocked.shape)));
+        }
+        shapes.sort_unstable_by(|a, b| size(&b.1.resources).cmp(&size(&a.1.resources)).then(a.0.cmp(&b.0)));
+        shapes.dedup_by_key(|(hash, _)| *hash);
+        self.numbers = shapes.iter().zip(0..).map(|((hash, _), number)| (*hash, number)).collect();
+        self.shapes = shapes.into_iter().map(|(hash, shape)| Planning { hash, shape, head: None }).collect();
     }
 
-    fn block(&mut self, hash: ShapeHash, shape: &Arc<Shape>) {
-        let reasons = reasons::reasons(self.view, shape, hash, self.input.now);
-        self.plan.blocked.push(BlockedMark { shape: hash, at: self.view.version(), reasons });
-    }
-
-    /// Shapes to look at again that the view does not know as blocked: their heads tell more next turn.
-    fn unknown_rechecks(&mut self) {
-        let unknown = self.input.recheck.iter().filter(|hash| !self.view.blocked.contains_key(hash));
-        self.plan.unblocked.extend(unknown);
-    }
-
-    /// After `hold_after`, the best waiting container of a pool gets room kept on one worker.
-    fn hold(&mut self) {
-        let waiting_long = |since: Timestamp| self.input.now.since(since) >= self.input.hold_after;
-        let mut heads: Vec<(volley_model::Score, ShapeHash, Arc<Shape>)> = Vec::new();
-        let marked: BTreeSet<ShapeHash> = self.plan.blocked.iter().map(|mark| mark.shape).collect();
-        for claimed in self.input.containers.iter().filter(|c| marked.contains(&c.shape) && waiting_long(c.since)) {
-            if let Some((hash, shape)) = self.input.shapes.iter().find(|(hash, _)| *hash == claimed.shape) {
-                heads.push((claimed.score, *hash, Arc::clone(shape)));
+    fn add_heads(&mut self, view: &FleetView, input: &PlanInput<'_>) {
+        for hash in input.recheck {
+            match view.blocked_shape(*hash) {
+                Some(blocked) => self.add_head(blocked, true),
+                None => self.unknown_rechecks.push(*hash),
             }
         }
-        for hash in &marked {
-            let blocked = self.view.blocked.get(hash).filter(|blocked| waiting_long(blocked.since));
-            heads.extend(blocked.map(|blocked| (blocked.best, *hash, Arc::clone(&blocked.shape))));
+        if let Some(worst) = input.containers.iter().map(|c| c.score).max() {
+            let heads = view.blocked_before(worst, HEAD_LOOKS_MAX).take(HEADS_MAX);
+            heads.for_each(|blocked| self.add_head(blocked, false));
         }
-        heads.sort_by_key(|(score, hash, _)| (*score, *hash));
-        let mut pools: BTreeSet<PoolName> = BTreeSet::new();
-        let mut done = BTreeSet::new();
-        for number in &self.view.held {
-            let worker = &self.view.slot(*number).worker;
-            pools.insert(worker.worker.pool.clone());
-            done.extend(worker.hold.as_ref().map(|hold| hold.shape));
+    }
+
+    fn add_head(&mut self, blocked: &volley_model::BlockedShape, recheck: bool) {
+        let number = self.numbers[&blocked.hash];
+        let head = &mut self.shapes[number as usize].head;
+        if head.is_none() {
+            *head = Some(Head { count: blocked.count, since: blocked.since, recheck });
+            let nobody = ContainerId { group: volley_model::GroupId(0), index: 0 };
+            self.items.push((blocked.best, true, number, nobody, 0));
         }
-        for (_, hash, shape) in heads {
-            if !done.insert(hash) {
-                continue;
-            }
-            if let Some((worker, pool)) = reasons::worker_to_hold(self.view, &shape, &pools) {
-                pools.insert(pool);
-                self.plan.holds.push(HoldRequest { shape: hash, worker, term: self.input.hold_term });
+    }
+
+    fn add_containers(&mut self, input: &PlanInput<'_>) {
+        self.items.reserve(input.containers.len());
+        for (claimed, index) in input.containers.iter().zip(0..) {
+            match self.numbers.get(&claimed.shape) {
+                Some(number) => self.items.push((claimed.score, false, *number, claimed.container, index)),
+                None => self.unknown.push(claimed.container),
             }
         }
     }
 }
+
+/// How large work is, to order it by: GPUs first, for they are few; then CPU or memory, whichever is more of a
+/// machine with [`BYTES_PER_MILLI`].
+fn size(resources: &Resources) -> (u64, u64, u64) {
+    let gpu = resources.gpu.as_ref().map_or(0, |gpu| u64::from(gpu.count) * gpu.milli.0);
+    let memory = resources.memory.0 / BYTES_PER_MILLI;
+    (gpu, resources.cpu.0.max(memory), resources.cpu.0.saturating_add(memory))
+}
+
+/// Memory per thousandth of a core on an ordinary machine: 4 GiB to a core.
+const BYTES_PER_MILLI: u64 = (4 << 30) / 1000;
+
+/// Older than any growth: looked at again at the next claim.
+const LOOK_AGAIN: FleetVersion = FleetVersion(0);

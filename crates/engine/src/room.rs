@@ -50,15 +50,6 @@ impl Room {
         self.gpu_whole = self.gpu_whole.max(other.gpu_whole);
         self.gpu_part = self.gpu_part.max(other.gpu_part);
     }
-
-    /// Whether this is the most in some dimension: without it the most may be less.
-    pub(crate) fn touches(&self, most: &Self) -> bool {
-        self.cpu == most.cpu
-            || self.memory == most.memory
-            || self.slots == most.slots
-            || self.gpu_whole == most.gpu_whole
-            || self.gpu_part == most.gpu_part
-    }
 }
 
 fn small(milli: u64) -> u16 {
@@ -99,7 +90,7 @@ impl Share {
     fn of(whole: u64) -> Self {
         let shift = (64 - whole.leading_zeros()).saturating_sub(32);
         let scaled = whole >> shift;
-        Self { whole, shift, factor: if scaled == 0 { 0 } else { (u64::from(EMPTY) << 32) / scaled } }
+        Self { whole, shift, factor: (u64::from(EMPTY) << 32).checked_div(scaled).unwrap_or(0) }
     }
 
     fn take(&self, amount: u64) -> u32 {
@@ -176,7 +167,7 @@ mod tests {
         let mut free = capacity.all_free();
         assert_eq!(scale.free_share(&free), EMPTY);
         free.cpu = CpuMilli(1000);
-        assert_eq!(scale.free_share(&free), EMPTY / 4);
+        assert!(scale.free_share(&free).abs_diff(EMPTY / 4) < 3);
         free.gpus[0] = GpuMilli(0);
         free.gpus[1] = GpuMilli(200);
         assert!(scale.free_share(&free).abs_diff(EMPTY / 10) < 3);
@@ -194,8 +185,7 @@ mod tests {
                 for part in 1..=7 {
                     let resources =
                         Resources { cpu: CpuMilli(cpu / 7 * part), memory: Bytes(memory / 7 * part), gpu: None };
-                    let free =
-                        Free { cpu: resources.cpu, memory: resources.memory, ..capacity.all_free() };
+                    let free = Free { cpu: resources.cpu, memory: resources.memory, ..capacity.all_free() };
                     let share = Scale::of(&capacity).free_share(&free);
                     assert!(largest.least_share(&resources) <= share, "{resources:?} of {capacity:?}");
                 }
