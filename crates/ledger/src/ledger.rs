@@ -28,7 +28,7 @@ pub struct Ledger {
     pub(crate) queues: Queues,
     /// Queued containers whose time has not come.
     pub(crate) delayed: BTreeSet<(Timestamp, ContainerId)>,
-    /// Ends of `max_wait`; entries of what waits no more are skipped when they come up.
+    /// Ends of `max_wait` of all that is queued.
     pub(crate) expiring: BTreeSet<(Timestamp, Expiring)>,
     /// Finished containers not pruned, in order of finishing.
     pub(crate) finished: VecDeque<(Timestamp, ContainerId)>,
@@ -147,6 +147,8 @@ impl Ledger {
             let Some(entry) = self.workers.get(&worker) else { continue };
             out.change(Change::PutWorker(entry.stored()));
         }
+        // What became ready and was claimed or blocked in the same breath is nobody's to fetch.
+        out.ready = out.ready.min(u32::try_from(self.queues.ready()).unwrap_or(u32::MAX));
         out.look_again |= out.ready == 0 && self.queues.any_stale(self.growth);
         let before = self.event_times.back().map_or(0, |(_, number)| number.0);
         if self.counters.last_event.0 >= before + EVENTS_PER_TIME {

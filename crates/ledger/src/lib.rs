@@ -20,6 +20,7 @@ mod restore;
 mod state;
 mod stored;
 mod transitions;
+mod waiting;
 
 pub use change::*;
 pub use event::{Event, EventKind};

@@ -25,6 +25,8 @@ pub struct LedgerOptions {
     pub events_age_max: Millis,
     /// How long a lost worker with nothing bound to it is listed.
     pub lost_worker_age_max: Millis,
+    /// How long an attempt with `on_disconnect = keep` outlives its worker's lease: a day of repairs. Then it is lost.
+    pub kept_attempt_age_max: Millis,
     /// Most blocked shapes handed out by one claim.
     pub recheck_max: usize,
     /// Most containers of one claim: a turn's batch is at most this.
@@ -50,6 +52,7 @@ impl Default for LedgerOptions {
             events_max: 1_000_000,
             events_age_max: Millis::from_secs(7 * 24 * 3600),
             lost_worker_age_max: Millis::from_secs(3600),
+            kept_attempt_age_max: Millis::from_secs(24 * 3600),
             recheck_max: 64,
             claim_containers_max: 10_000,
             affinity_keys_max: 16,

@@ -56,6 +56,8 @@ pub(crate) struct ShapeQueue {
     /// Containers in `entries`.
     pub(crate) waiting: u64,
     pub(crate) mark: Option<Mark>,
+    /// Containers of this shape in servers' turns.
+    pub(crate) claimed: u64,
     /// Live containers and unfinished ranges that have this shape.
     pub(crate) users: u64,
 }
@@ -109,6 +111,7 @@ impl Queues {
             entries: BTreeMap::new(),
             waiting: 0,
             mark: None,
+            claimed: 0,
             users: 0,
         });
         queue.users += users;
@@ -128,6 +131,12 @@ impl Queues {
         }
         self.shapes.remove(&hash);
         mark.is_some()
+    }
+
+    /// Containers of a shape were claimed, or claims on them ended.
+    pub(crate) fn claimed(&mut self, hash: ShapeHash, by: i64) {
+        let queue = self.shapes.get_mut(&hash).expect("law 3: a claimed container's shape is known");
+        queue.claimed = queue.claimed.checked_add_signed(by).expect("law 3: a claim ends once");
     }
 
     /// Adds an entry. Returns whether its shape is ready (not blocked).
@@ -183,9 +192,13 @@ impl Queues {
         }
     }
 
-    /// Marks a shape blocked, or renews its mark. False when it is unknown or nothing of it waits.
+    /// Marks a shape blocked, or renews its mark. False when it is unknown, nothing of it waits, or its mark is of
+    /// a newer version: another server has looked later.
     pub(crate) fn block(&mut self, hash: ShapeHash, at: FleetVersion, reasons: Vec<WaitReason>) -> bool {
         let Some(queue) = self.shapes.get_mut(&hash).filter(|q| !q.entries.is_empty()) else { return false };
+        if queue.mark.as_ref().is_some_and(|mark| mark.at > at) {
+            return false;
+        }
         let told = (queue.waiting, queue.head().map(|(score, _)| score));
         let new = Mark { at, reasons: Arc::new(reasons), told, looked_at: at, handed_to: None };
         match queue.mark.replace(new) {

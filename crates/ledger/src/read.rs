@@ -129,6 +129,10 @@ impl Ledger {
         let mut scanned = 0;
         let mut last = query.after;
         let start = query.after.and_then(|id| self.groups.get(&id.group).map(|g| (g.arrival, id.index)));
+        if query.after.is_some() && start.is_none() {
+            // Its group is pruned, and its place in the order of arrival with it: what follows is as old.
+            return page;
+        }
         let groups: Box<dyn Iterator<Item = &GroupId>> = match (query.group, start) {
             (Some(_), _) => Box::new(query.group.iter()),
             (None, Some((arrival, _))) => Box::new(self.arrivals.range(..=arrival).rev().map(|(_, id)| id)),
@@ -225,21 +229,23 @@ impl Ledger {
         self.pools.values().cloned().collect()
     }
 
-    /// What workers' streams have not been handed yet.
+    /// What workers' streams have not been handed yet: one answer each, in order.
     #[must_use]
     pub fn take(&self, asked: &[TakeFrom]) -> Vec<Taken> {
-        asked.iter().filter_map(|from| self.take_one(from)).collect()
+        asked.iter().map(|from| self.take_one(from)).collect()
     }
 
-    fn take_one(&self, from: &TakeFrom) -> Option<Taken> {
-        let entry = self.workers.get(&from.worker)?;
-        if entry.stream.map(|(_, stream)| stream) != Some(from.stream) {
-            return None;
+    fn take_one(&self, from: &TakeFrom) -> Taken {
+        let mut taken = Taken { worker: from.worker.clone(), stream: from.stream, deliveries: Vec::new() };
+        let entry = self.workers.get(&from.worker);
+        if let Some(entry) = entry.filter(|e| e.stream.is_some_and(|(_, stream)| stream == from.stream)) {
+            let after = DeliveryNumber(from.after.0.saturating_add(1));
+            let waiting = entry.outbox.range(after..).take(self.options.take_deliveries_max);
+            let delivery =
+                |(number, id): (&DeliveryNumber, &ContainerId)| Delivery { number: *number, order: self.order(*id) };
+            taken.deliveries = waiting.map(delivery).collect();
         }
-        let after = DeliveryNumber(from.after.0.saturating_add(1));
-        let waiting = entry.outbox.range(after..).take(self.options.take_deliveries_max);
-        let deliveries = waiting.map(|(number, id)| Delivery { number: *number, order: self.order(*id) }).collect();
-        Some(Taken { worker: from.worker.clone(), stream: from.stream, deliveries })
+        taken
     }
 
     fn order(&self, id: ContainerId) -> Order {

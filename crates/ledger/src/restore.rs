@@ -15,7 +15,7 @@ use crate::state::{Bound, Container, Group, GroupRun, State, WorkerEntry};
 use crate::{Counters, LedgerOptions, StoredAttempt, StoredGroup, StoredKey, StoredLive, StoredPhase, StoredWorker};
 
 /// Everything stored, in any order within each field.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Stored {
     /// The last written.
     pub counters: Counters,
@@ -86,7 +86,12 @@ impl Ledger {
             ledger.keys.insert((key.tenant.clone(), key.key.clone()), key);
         }
         ledger.growth = ledger.counters.fleet_version;
-        Ok(ledger)
+        // A container that is in no record, or in two, is found now and not when its group never ends.
+        let audit = ledger.audit();
+        match audit.violations.into_iter().next() {
+            Some(first) => Err(broken(first)),
+            None => Ok(ledger),
+        }
     }
 
     fn restore_worker(&mut self, stored: StoredWorker) {
@@ -94,6 +99,7 @@ impl Ledger {
         let lease_until = self.counters.now.after(self.options.worker_lease);
         let entry = WorkerEntry {
             free: stored.worker.capacity.all_free(),
+            wanted: None,
             worker: Arc::new(stored.worker),
             epoch: stored.epoch,
             previous: None,
@@ -102,7 +108,7 @@ impl Ledger {
                 WorkerStatus::Cordoned | WorkerStatus::Draining => stored.status,
                 _ => WorkerStatus::Ready,
             },
-            lost: false,
+            lost_at: None,
             drain_until: stored.drain_until,
             affinities: Arc::default(),
             hold: None,

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use volley_model::{
-    ArrivalNumber, Attempt, ClaimNumber, CommitNumber, ContainerId, ContainerState, DeliveryNumber, Epoch, Free,
-    GpuGrant, GroupId, HoldView, Millis, Nonce, Revision, Score, SessionId, ShapeHash, Spec, SpecHash, StopCause,
+    ArrivalNumber, Attempt, Capacity, ClaimNumber, CommitNumber, ContainerId, ContainerState, DeliveryNumber, Epoch,
+    Free, GpuGrant, GroupId, HoldView, Millis, Nonce, Revision, Score, SessionId, ShapeHash, Spec, SpecHash, StopCause,
     TenantName, Timestamp, Worker, WorkerId, WorkerStatus,
 };
 
@@ -136,14 +136,17 @@ impl Container {
 pub(crate) struct WorkerEntry {
     pub(crate) worker: Arc<Worker>,
     pub(crate) epoch: Epoch,
-    /// The epoch before, in case the reply that began this one was lost.
+    /// The epoch before, until the worker is heard of in this one: the reply that began it may have been lost.
     pub(crate) previous: Option<Epoch>,
     pub(crate) revision: Revision,
     /// What its owner wants: Ready, Cordoned or Draining.
     pub(crate) admin: WorkerStatus,
-    pub(crate) lost: bool,
+    /// When its lease ended, unless it came back.
+    pub(crate) lost_at: Option<Timestamp>,
     pub(crate) drain_until: Option<Timestamp>,
     pub(crate) free: Free,
+    /// A capacity too small for what is reserved: counts, and lets new work in, when enough of that has ended.
+    pub(crate) wanted: Option<Capacity>,
     pub(crate) affinities: Arc<Vec<String>>,
     pub(crate) hold: Option<HoldView>,
     pub(crate) attempts: BTreeSet<ContainerId>,
@@ -157,7 +160,7 @@ pub(crate) struct WorkerEntry {
 
 impl WorkerEntry {
     pub(crate) fn status(&self) -> WorkerStatus {
-        if self.lost { WorkerStatus::Lost } else { self.admin }
+        if self.lost_at.is_some() { WorkerStatus::Lost } else { self.admin }
     }
 
     /// Puts a message about a container at the end of the outbox.
@@ -178,11 +181,11 @@ pub(crate) struct Session {
     pub(crate) last_commit: Option<(CommitNumber, CommitReply)>,
 }
 
-/// What waits for its `max_wait` to end.
+/// What waits for its `max_wait` to end: exactly what is queued, listed under its deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Expiring {
     /// What is left of a run's range.
     Run(GroupId, u32),
-    /// A container in the queue since this time.
-    One(ContainerId, Timestamp),
+    /// A queued container with a record of its own.
+    One(ContainerId),
 }

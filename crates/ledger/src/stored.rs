@@ -1,10 +1,12 @@
 //! Conversions from the records in memory to those on disk.
 
+use std::sync::Arc;
+
 use volley_model::ContainerId;
 
 use crate::ledger::Ledger;
 use crate::state::{Bound, Group, State, WorkerEntry};
-use crate::{StoredAttempt, StoredGroup, StoredLive, StoredProgress, StoredWorker};
+use crate::{Stored, StoredAttempt, StoredGroup, StoredLive, StoredProgress, StoredWorker};
 
 impl Group {
     pub(crate) fn stored(&self) -> StoredGroup {
@@ -57,6 +59,27 @@ impl WorkerEntry {
 }
 
 impl Ledger {
+    /// All that is durable: what a store holds that wrote every change set, in order of id (finished ones: of
+    /// finishing). [`Ledger::restore`] of it gives this ledger less what is volatile.
+    #[must_use]
+    pub fn stored(&self) -> Stored {
+        let below_mark = |id: &&ContainerId| {
+            let group = &self.groups[&id.group];
+            group.run_of(id.index).is_some_and(|run| id.index < group.runs[run].mark)
+        };
+        Stored {
+            counters: self.counters,
+            specs: self.specs.iter().map(|(hash, (spec, _))| (*hash, Arc::clone(spec))).collect(),
+            groups: self.groups.values().map(Group::stored).collect(),
+            live: self.live.keys().filter(below_mark).map(|id| self.stored_live(*id)).collect(),
+            finished: self.finished.iter().copied().collect(),
+            keys: self.keys.values().cloned().collect(),
+            workers: self.workers.values().map(WorkerEntry::stored).collect(),
+            pools: self.pools.values().cloned().collect(),
+            events_floor: self.events_floor,
+        }
+    }
+
     /// A live container's record. Claims are not kept: a claimed one is queued on disk.
     pub(crate) fn stored_live(&self, id: ContainerId) -> StoredLive {
         let container = &self.live[&id];

@@ -1,148 +1,25 @@
-//! The transitions of a container: the only place that moves one from state to state, with
-//! its reservation, its queue, its counts and its event.
+//! The transitions of attempts: assigned, gone on, stopped, ended, finished; with reservation,
+//! outbox, counts and event. What waits is in `waiting`; nothing else moves a container.
 
 use std::sync::Arc;
 
 use volley_model::{
-    Attempt, ClaimNumber, Claimed, ContainerId, ContainerState, Millis, OnUnplaceable, Outcome, Placement, RetryOn,
-    Score, SessionId, ShapeHash, StopCause, Timestamp, WorkerId,
+    Attempt, ContainerId, ContainerState, Millis, Outcome, Placement, Refusal, RetryOn, Spec, StopCause, WorkerId,
 };
 
 use crate::effects::Effects;
-use crate::feed::FeedKey;
 use crate::ledger::Ledger;
-use crate::queue::{Entry, Place};
-use crate::state::{Bound, Container, Expiring, State, WorkerEntry};
+use crate::state::{Bound, State, WorkerEntry};
 use crate::{Change, EventKind, StoredFinished, StoredPhase};
 
 impl Ledger {
-    /// A queue entry became claimed: the first `count` containers of it.
-    pub(crate) fn claim_entry(
-        &mut self,
-        shape: ShapeHash,
-        place: Place,
-        count_max: u32,
-        owner: (SessionId, ClaimNumber),
-        claimed: &mut Vec<Claimed>,
-    ) {
-        let entry = self.queues.take(shape, place).expect("law 11: the head index names an entry");
-        match entry {
-            Entry::One { container, since } => self.set_claimed(container, since, owner, claimed),
-            Entry::Range { group, run, end, since } => {
-                let until = end.min(place.1.saturating_add(count_max));
-                self.materialise(group, run, until, since);
-                for index in place.1..until {
-                    self.set_claimed(ContainerId { group, index }, since, owner, claimed);
-                }
-                if until < end {
-                    self.queues.push(shape, (place.0, until), Entry::Range { group, run, end, since });
-                }
-            }
-        }
-        self.tell_blocked(shape);
-    }
-
-    /// Gives the containers of a run below `until` records of their own, queued.
-    pub(crate) fn materialise(&mut self, group: volley_model::GroupId, run: u32, until: u32, since: Timestamp) {
-        let entry = self.groups.get_mut(&group).expect("law 3: a range's group is known");
-        let run = &mut entry.runs[run as usize];
-        let (spec, spec_hash, shape, score) = (&run.spec, run.spec_hash, run.shape, run.score);
-        for index in run.next..until {
-            let state = State::Queued { ready_at: since };
-            let container = Container { spec: Arc::clone(spec), spec_hash, shape, score, attempts: 0, state };
-            self.live.insert(ContainerId { group, index }, container);
-        }
-        let users = u64::from(until.saturating_sub(run.next));
-        run.next = run.next.max(until);
-        let drained = run.next == run.end() && users > 0;
-        self.queues.add_user(shape, || unreachable!("law 3: the range uses its shape"), users);
-        if drained {
-            self.forget_users(shape, 1);
-        }
-    }
-
-    fn set_claimed(
-        &mut self,
-        id: ContainerId,
-        since: Timestamp,
-        (session, claim): (SessionId, ClaimNumber),
-        claimed: &mut Vec<Claimed>,
-    ) {
-        let container = self.live.get_mut(&id).expect("law 3: a queued container is live");
-        container.state = State::Claimed { session, claim, ready_at: since };
-        claimed.push(Claimed {
-            container: id,
-            claim,
-            shape: container.shape,
-            score: container.score,
-            since,
-            fail_if_unplaceable: container.spec.on_unplaceable == OnUnplaceable::Fail,
-        });
-        self.sessions.get_mut(&session).expect("the claiming session is open").claimed.insert(id);
-    }
-
-    /// A claimed container goes back to its queue with its score.
-    pub(crate) fn unclaim(&mut self, id: ContainerId, out: &mut Effects) {
-        let container = self.live.get_mut(&id).expect("law 3: a claimed container is live");
-        let State::Claimed { session, ready_at, .. } = container.state else { return };
-        container.state = State::Queued { ready_at };
-        if let Some(session) = self.sessions.get_mut(&session) {
-            session.claimed.remove(&id);
-        }
-        self.enqueue(id, out);
-    }
-
-    /// Puts a container in state `Queued` into its queue, or among the delayed.
-    pub(crate) fn enqueue(&mut self, id: ContainerId, out: &mut Effects) {
-        let container = &self.live[&id];
-        let State::Queued { ready_at } = container.state else { panic!("law 3: only a queued container is enqueued") };
-        let (shape, place) = (container.shape, (container.score, id.index));
-        if let Some(wait) = container.spec.max_wait {
-            let deadline = ready_at.after(wait);
-            self.expiring.insert((deadline, Expiring::One(id, ready_at)));
-            out.due_at(deadline);
-        }
-        if ready_at > self.counters.now {
-            self.delayed.insert((ready_at, id));
-            out.due_at(ready_at);
-        } else if self.queues.push(shape, place, Entry::One { container: id, since: ready_at }) {
-            out.ready += 1;
-        } else {
-            self.tell_blocked(shape);
-        }
-    }
-
-    /// Delayed containers whose time has come join their queues. At most `max`; returns how many.
-    pub(crate) fn promote_due(&mut self, max: usize, out: &mut Effects) -> u32 {
-        let mut promoted = 0;
-        while promoted < max {
-            let Some((at, id)) = self.delayed.first().copied().filter(|(at, _)| *at <= self.counters.now) else {
-                break;
-            };
-            self.delayed.pop_first();
-            let container = &self.live[&id];
-            let (shape, place) = (container.shape, (container.score, id.index));
-            if self.queues.push(shape, place, Entry::One { container: id, since: at }) {
-                out.ready += 1;
-            } else {
-                self.tell_blocked(shape);
-            }
-            promoted += 1;
-        }
-        promoted as u32
-    }
-
     /// Claimed -> Assigned. The caller has checked the placement; the reservation is made here.
-    pub(crate) fn assign(
-        &mut self,
-        placement: &Placement,
-        out: &mut Effects,
-    ) -> Result<Attempt, volley_model::Refusal> {
+    pub(crate) fn assign(&mut self, placement: &Placement, out: &mut Effects) -> Result<Attempt, Refusal> {
         let id = placement.container;
         let container = self.live.get_mut(&id).expect("checked: the container is live");
         let worker = self.workers.get_mut(&placement.worker).expect("checked: the worker is known");
         if !worker.free.reserve(&container.spec.resources, &placement.gpus) {
-            return Err(volley_model::Refusal::NoCapacity);
+            return Err(Refusal::NoCapacity);
         }
         let State::Claimed { session, .. } = container.state else { panic!("checked: the container is claimed") };
         container.attempts += 1;
@@ -160,13 +37,13 @@ impl Ledger {
         }));
         worker.attempts.insert(id);
         remember_affinity(worker, container.spec.affinity.as_deref(), self.options.affinity_keys_max);
-        if worker.hold.as_ref().is_some_and(|hold| hold.shape == container.shape) {
-            let hold = worker.hold.take().expect("seen above");
+        let shape = container.shape;
+        if let Some(hold) = worker.hold.take_if(|hold| hold.shape == shape) {
             self.holds.remove(&(hold.until, placement.worker.clone()));
+            // What the hold kept beyond this container is anybody's again.
+            self.grow_worker(&placement.worker);
         }
-        if let Some(session) = self.sessions.get_mut(&session) {
-            session.claimed.remove(&id);
-        }
+        self.drop_claim(session, shape, id);
         out.live.insert(id);
         out.outbox.insert(placement.worker.clone());
         self.container_event(id, ContainerState::Assigned, out);
@@ -229,7 +106,7 @@ impl Ledger {
 
     /// An attempt ended on its worker: the reservation is released, then a retry waits or the container finishes.
     pub(crate) fn end_attempt(&mut self, id: ContainerId, outcome: Outcome, out: &mut Effects) {
-        let container = &self.live[&id];
+        let container = self.live.get_mut(&id).expect("checked: the container is live");
         let bound = container.bound().expect("checked: the container is bound");
         let end = match &outcome {
             Outcome::Exited { code, .. } if *code != 0 => Some(RetryOn::ExitNonzero),
@@ -237,41 +114,42 @@ impl Ledger {
             Outcome::Lost => Some(RetryOn::Lost),
             _ => None,
         };
-        let stop = bound.stop.clone();
-        let wait =
-            end.filter(|_| stop.is_none()).and_then(|end| container.spec.retry.wait_after(bound.attempt.number, end));
-        if let Some(wait) = wait {
-            self.release(id, out);
-            let ready_at = self.counters.now.after(wait);
-            self.live.get_mut(&id).expect("seen above").state = State::Queued { ready_at };
-            self.enqueue(id, out);
-            out.live.insert(id);
-            self.container_event(id, ContainerState::Queued, out);
-        } else {
-            let outcome = stop.map_or(outcome, |(by, _)| Outcome::Stopped { by });
-            self.finish(id, outcome, out);
+        if let Some((by, _)) = &bound.stop {
+            let outcome = Outcome::Stopped { by: by.clone() };
+            return self.finish(id, outcome, out);
         }
+        let Some(wait) = end.and_then(|end| container.spec.retry.wait_after(bound.attempt.number, end)) else {
+            return self.finish(id, outcome, out);
+        };
+        let ready_at = self.counters.now.after(wait);
+        let spec = Arc::clone(&container.spec);
+        if let State::Bound(bound) = std::mem::replace(&mut container.state, State::Queued { ready_at }) {
+            self.release(id, &spec, &bound, out);
+        }
+        self.enqueue(id, out);
+        out.live.insert(id);
+        self.container_event(id, ContainerState::Queued, out);
     }
 
-    /// Frees what a bound container holds on its worker. The caller moves it to its next state.
-    fn release(&mut self, id: ContainerId, out: &mut Effects) {
-        let container = &self.live[&id];
-        let bound = container.bound().expect("checked: the container is bound");
-        let worker_id = bound.worker.clone();
-        let worker = self.workers.get_mut(&worker_id).expect("law 8: a bound container's worker is known");
-        let released = worker.free.release(&worker.worker.capacity, &container.spec.resources, &bound.gpus);
-        assert!(released, "law 9: {id} is released once from {worker_id}");
+    /// Frees what an attempt held on its worker. The caller moves its container to the next state.
+    fn release(&mut self, id: ContainerId, spec: &Spec, bound: &Bound, out: &mut Effects) {
+        let worker = self.workers.get_mut(&bound.worker).expect("law 8: a bound container's worker is known");
+        let released = worker.free.release(&worker.worker.capacity, &spec.resources, &bound.gpus);
+        assert!(released, "law 9: {id} is released once from {}", bound.worker);
         worker.attempts.remove(&id);
         if let Some(number) = bound.outbox {
             worker.outbox.remove(&number);
         }
-        let _ = out;
-        self.grow_worker(&worker_id);
+        if worker.wanted.is_some() {
+            self.adopt_capacity(&bound.worker, out);
+        }
+        self.grow_worker(&bound.worker);
     }
 
     /// Any live state -> Finished, for good.
     pub(crate) fn finish(&mut self, id: ContainerId, outcome: Outcome, out: &mut Effects) {
-        let state = self.live[&id].state.clone();
+        let container = self.live.remove(&id).expect("checked: the container is live");
+        out.live.remove(&id);
         let mut record = StoredFinished {
             id,
             outcome: outcome.clone(),
@@ -282,27 +160,21 @@ impl Ledger {
             started_at: None,
             finished_at: self.counters.now,
         };
-        match state {
-            State::Queued { ready_at } => self.leave_queue(id, ready_at),
-            State::Claimed { session, .. } => {
-                if let Some(session) = self.sessions.get_mut(&session) {
-                    session.claimed.remove(&id);
-                }
-            }
+        match &container.state {
+            State::Queued { ready_at } => self.leave_queue(id, &container, *ready_at),
+            State::Claimed { session, .. } => self.drop_claim(*session, container.shape, id),
             State::Bound(bound) => {
-                self.release(id, out);
+                self.release(id, &container.spec, bound, out);
                 let worker = self.workers.get_mut(&bound.worker).expect("law 8: a bound container's worker is known");
                 worker.finished += 1;
                 out.workers.insert(bound.worker.clone());
                 record.attempt = Some(bound.attempt);
-                record.worker = Some(bound.worker);
-                record.gpus = bound.gpus;
+                record.worker = Some(bound.worker.clone());
+                record.gpus = bound.gpus.clone();
                 record.assigned_at = Some(bound.assigned_at);
                 record.started_at = bound.started_at;
             }
         }
-        let container = self.live.remove(&id).expect("seen above");
-        out.live.remove(&id);
         self.raise_mark(id, out);
         self.forget_users(container.shape, 1);
         let group = self.groups.get_mut(&id.group).expect("law 3: a container's group is known");
@@ -320,17 +192,6 @@ impl Ledger {
         };
         out.change(Change::Finish(record));
         out.event(&mut self.counters, kind);
-    }
-
-    /// A queued container leaves its queue or the delayed.
-    fn leave_queue(&mut self, id: ContainerId, ready_at: Timestamp) {
-        let container = &self.live[&id];
-        let (shape, place) = (container.shape, (container.score, id.index));
-        if !self.delayed.remove(&(ready_at, id)) {
-            let entry = self.queues.take(shape, place);
-            assert!(entry.is_some(), "law 11: the queued container {id} is in its queue");
-            self.tell_blocked(shape);
-        }
     }
 
     /// Makes containers of the run up to this one durable: those below without a record get one.
@@ -361,26 +222,6 @@ impl Ledger {
         self.raise_mark(id, out);
         let record = self.stored_live(id);
         out.change(Change::PutLive(record));
-    }
-
-    /// Fewer users of a shape: an unused one is forgotten, by the feed too.
-    pub(crate) fn forget_users(&mut self, shape: ShapeHash, users: u64) {
-        if self.queues.remove_users(shape, users) {
-            self.touch(FeedKey::Shape(shape), true);
-        }
-    }
-
-    /// Tells the feed of a blocked shape whose count or best score changed so much that a planner should know.
-    pub(crate) fn tell_blocked(&mut self, shape: ShapeHash) {
-        let Some(queue) = self.queues.shapes.get_mut(&shape) else { return };
-        let best = queue.head().map(|(score, _)| score);
-        let count = queue.waiting;
-        let Some(mark) = queue.mark.as_mut() else { return };
-        let (told, told_best): (u64, Option<Score>) = mark.told;
-        if best != told_best || count > told.saturating_mul(2) || count < told / 2 {
-            mark.told = (count, best);
-            self.touch(FeedKey::Shape(shape), best.is_none());
-        }
     }
 
     /// The event of a container's present state.

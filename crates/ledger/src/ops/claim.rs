@@ -18,8 +18,11 @@ impl Ledger {
             Some((last, _)) if *last > op.number => return Err(SessionRefusal::NumberTooOld),
             _ => {}
         }
-        self.promote_due(op.containers_max as usize, out);
-        let containers = self.claim_heads(op);
+        // Whatever its server knew is of another life of the store, or of nobody's.
+        let first = session.last_claim.is_none();
+        let max = op.containers_max.min(self.options.claim_containers_max);
+        self.promote_due(max, out);
+        let containers = self.claim_heads(op, max);
         let mut shapes: Vec<(ShapeHash, _)> = Vec::new();
         let mut seen = BTreeSet::new();
         for claimed in &containers {
@@ -27,11 +30,13 @@ impl Ledger {
                 shapes.push((claimed.shape, Arc::clone(&self.queues.shapes[&claimed.shape].shape)));
             }
         }
-        let recheck = self.queues.hand_out(self.growth, op.session, self.options.recheck_max);
+        // Who only asks for the fleet's changes does not plan: nothing is handed out to be looked at.
+        let recheck_max = if max == 0 { 0 } else { self.options.recheck_max };
+        let recheck = self.queues.hand_out(self.growth, op.session, recheck_max);
         let reply = ClaimReply {
             containers,
             shapes,
-            fleet: self.fleet_changes(op.known, op.changes_max as usize),
+            fleet: self.fleet_changes(op.known, first, op.changes_max as usize),
             recheck,
             sessions: self.sessions.keys().copied().collect(),
             ready: self.queues.ready(),
@@ -44,8 +49,7 @@ impl Ledger {
     }
 
     /// Takes the best containers over all ready shapes, in the one order of score.
-    fn claim_heads(&mut self, op: &Claim) -> Vec<Claimed> {
-        let max = op.containers_max.min(self.options.claim_containers_max);
+    fn claim_heads(&mut self, op: &Claim, max: u32) -> Vec<Claimed> {
         let mut claimed = Vec::new();
         while (claimed.len() as u32) < max {
             let Some((shape, place, next)) = self.queues.best() else { break };
@@ -62,8 +66,8 @@ impl Ledger {
     }
 
     /// What changed in the fleet since `known`. `max` bounds increments; a reload is bounded by `workers_max`.
-    fn fleet_changes(&self, known: FleetVersion, max: usize) -> FleetChanges {
-        let reload = self.feed.must_reload(known);
+    fn fleet_changes(&self, known: FleetVersion, first: bool, max: usize) -> FleetChanges {
+        let reload = first || known > self.counters.fleet_version || self.feed.must_reload(known);
         let (known, max) = if reload { (FleetVersion(0), usize::MAX) } else { (known, max.max(1)) };
         let mut changes = FleetChanges { reload, version: self.counters.fleet_version, ..FleetChanges::default() };
         for (count, (version, key)) in self.feed.since(known).enumerate() {
@@ -99,26 +103,32 @@ impl Ledger {
 
     pub(crate) fn worker_view(&self, id: &volley_model::WorkerId) -> Option<WorkerView> {
         let entry = self.workers.get(id)?;
+        let mut free = entry.free.clone();
+        if entry.wanted.is_some() {
+            free.slots = 0;
+        }
         Some(WorkerView {
             worker: Arc::clone(&entry.worker),
             epoch: entry.epoch,
             revision: entry.revision,
             status: entry.status(),
-            free: entry.free.clone(),
+            free,
             affinities: Arc::clone(&entry.affinities),
             hold: entry.hold.clone(),
         })
     }
 
-    /// When the next thing is due that a sweep would do.
+    /// When the next sweep has something to do. It comes no later than the sweeps' own pace: a longer silence
+    /// counts as an outage, after which all leases get a fresh term.
     pub(crate) fn due(&self) -> Option<Timestamp> {
-        let times = [
+        let times: [Option<Timestamp>; 7] = [
             self.delayed.first().map(|(at, _)| *at),
             self.expiring.first().map(|(at, _)| *at),
             self.leases.first().map(|(at, _)| *at),
             self.drains.first().map(|(at, _)| *at),
             self.holds.first().map(|(at, _)| *at),
             self.sessions.values().map(|s| s.lease_until).min(),
+            self.next_pace(),
         ];
         times.into_iter().flatten().min()
     }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use volley_model::{
-    Attempt, ContainerId, HoldRequest, HoldView, Outcome, Placement, Refusal, SessionId, ShapeHash, WorkerId,
-    WorkerStatus,
+    Attempt, ContainerId, HoldRequest, HoldView, OnUnplaceable, Outcome, Placement, Refusal, SessionId, ShapeHash,
+    WorkerId, WorkerStatus,
 };
 
 use crate::effects::Effects;
@@ -36,8 +36,12 @@ impl Ledger {
             self.touch_worker(worker);
         }
         for (container, reason) in op.unplaceable {
-            if self.claimed_by(op.session, container) {
-                self.finish(container, Outcome::Unplaceable { reason }, out);
+            if !self.claimed_by(op.session, container) {
+                continue;
+            }
+            match self.live[&container].spec.on_unplaceable {
+                OnUnplaceable::Fail => self.finish(container, Outcome::Unplaceable { reason }, out),
+                OnUnplaceable::Wait => self.unclaim(container, out),
             }
         }
         for shape in op.unblocked {
@@ -49,8 +53,9 @@ impl Ledger {
             }
         }
         for mark in op.blocked {
-            if self.queues.block(mark.shape, mark.at, mark.reasons) {
-                out.ready = 0;
+            // A version from nowhere must not keep the shape from ever being looked at again.
+            let at = mark.at.min(self.counters.fleet_version);
+            if self.queues.block(mark.shape, at, mark.reasons) {
                 self.touch(FeedKey::Shape(mark.shape), false);
             }
         }
@@ -93,7 +98,11 @@ impl Ledger {
         if worker.revision != placement.revision {
             return Err(Refusal::RevisionChanged);
         }
+        if worker.wanted.is_some() {
+            return Err(Refusal::NoCapacity);
+        }
         if let Some(hold) = &worker.hold
+            && hold.until > self.counters.now
             && hold.shape != container.shape
             && container.score >= hold.score
         {

@@ -39,9 +39,12 @@ impl Ledger {
         let mut workers = Vec::with_capacity(op.workers.len());
         for (id, stream, epoch) in &op.workers {
             let entry = self.workers.get(id);
-            let valid = entry.is_some_and(|w| !w.lost && w.epoch == *epoch && w.stream == Some((op.session, *stream)));
+            let valid = entry
+                .is_some_and(|w| w.lost_at.is_none() && w.epoch == *epoch && w.stream == Some((op.session, *stream)));
             if valid {
                 self.renew_worker(id);
+                // It knows its epoch: whoever names the one before is another.
+                self.workers.get_mut(id).expect("seen above").previous = None;
             }
             workers.push(valid);
         }

@@ -64,27 +64,4 @@ impl Ledger {
             reply.finished += 1;
         }
     }
-
-    /// Gives the containers of a run's range below `until` queue entries of their own.
-    pub(crate) fn take_range(&mut self, group: GroupId, run: u32, until: u32) {
-        let entry = &self.groups[&group].runs[run as usize];
-        let (shape, score, from, end) = (entry.shape, entry.score, entry.next, entry.end());
-        if from >= until {
-            return;
-        }
-        let range = self.queues.take(shape, (score, from)).expect("law 11: a run's range is in its queue");
-        let since = range.since();
-        // The shape stays known while its range is out of the queue: the run counts as a user.
-        self.queues.add_user(shape, || unreachable!("law 3: the range uses its shape"), 1);
-        self.materialise(group, run, until, since);
-        if until < end {
-            self.queues.push(shape, (score, until), range);
-        }
-        for index in from..until {
-            let container = ContainerId { group, index };
-            self.queues.push(shape, (score, index), crate::queue::Entry::One { container, since });
-        }
-        self.forget_users(shape, 1);
-        self.tell_blocked(shape);
-    }
 }

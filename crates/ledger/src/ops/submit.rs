@@ -6,8 +6,7 @@ use volley_model::{ArrivalNumber, GroupId, Score, Shape, Submission};
 
 use crate::effects::Effects;
 use crate::ledger::Ledger;
-use crate::queue::Entry;
-use crate::state::{Expiring, Group, GroupRun};
+use crate::state::{Group, GroupRun};
 use crate::{Change, EventKind, StoredKey, Submit, SubmitRefusal, SubmitReply};
 
 impl Ledger {
@@ -101,29 +100,6 @@ impl Ledger {
         out.event(&mut self.counters, kind);
         self.groups.insert(id, group);
         self.enqueue_ranges(id, out);
-    }
-
-    /// Queues what is left of a group's runs.
-    pub(crate) fn enqueue_ranges(&mut self, id: GroupId, out: &mut Effects) {
-        let group = &self.groups[&id];
-        for (number, run) in group.runs.iter().enumerate().filter(|(_, run)| run.next < run.end()) {
-            let number = number as u32;
-            let entry = Entry::Range { group: id, run: number, end: run.end(), since: group.submitted_at };
-            if let Some(wait) = run.spec.max_wait {
-                let deadline = group.submitted_at.after(wait);
-                self.expiring.insert((deadline, Expiring::Run(id, number)));
-                out.due_at(deadline);
-            }
-            let (shape, place) = (run.shape, (run.score, run.next));
-            let mark_told = self.queues.push(shape, place, entry);
-            if mark_told {
-                out.ready = out.ready.saturating_add(run.end() - run.next);
-            }
-        }
-        let shapes: Vec<_> = group.runs.iter().map(|run| run.shape).collect();
-        for shape in shapes {
-            self.tell_blocked(shape);
-        }
     }
 }
 

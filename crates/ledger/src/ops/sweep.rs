@@ -1,10 +1,12 @@
 //! Sweep: does what time has made due, in bounded steps.
 
-use volley_model::{ContainerId, EventNumber, OnDisconnect, Outcome, Timestamp, WorkerId, WorkerStatus};
+use volley_model::{
+    ContainerId, EventNumber, GroupId, Millis, OnDisconnect, Outcome, Timestamp, WorkerId, WorkerStatus,
+};
 
 use crate::effects::Effects;
 use crate::ledger::Ledger;
-use crate::state::{Expiring, State};
+use crate::state::Expiring;
 use crate::{Change, EventKind, Sweep, SweepReply};
 
 impl Ledger {
@@ -14,7 +16,7 @@ impl Ledger {
         self.forgive_gap();
         self.sweep_sessions(&mut reply, out);
         self.sweep_leases(max, &mut reply, out);
-        reply.ready = self.promote_due(max as usize, out);
+        reply.ready = self.promote_due(max, out);
         self.sweep_expiring(max, &mut reply, out);
         self.sweep_drains(out);
         self.sweep_holds();
@@ -22,7 +24,8 @@ impl Ledger {
         self.prune(max, &mut reply, out);
         self.prune_events(out);
         reply.due = self.due();
-        reply.more = reply.due.is_some_and(|due| due <= self.counters.now) || self.prunable();
+        let keys = self.keys_until.first().is_some_and(|(until, ..)| *until <= self.counters.now);
+        reply.more = keys || self.prunable() || reply.due.is_some_and(|due| due <= self.counters.now);
         reply
     }
 
@@ -30,18 +33,33 @@ impl Ledger {
     /// control plane must not kill a healthy fleet.
     fn forgive_gap(&mut self) {
         let now = self.counters.now;
-        let half = self.options.worker_lease.0.min(self.options.session_lease.0) / 2;
-        let gap = self.last_sweep.replace(now).is_none_or(|last| now.since(last).0 > half);
+        let half = self.half_lease();
+        let gap = self.last_sweep.replace(now).is_none_or(|last| now.since(last) > half);
         if !gap {
             return;
         }
         for session in self.sessions.values_mut() {
             session.lease_until = session.lease_until.max(now.after(self.options.session_lease));
         }
-        let alive: Vec<WorkerId> = self.workers.iter().filter(|(_, w)| !w.lost).map(|(id, _)| id.clone()).collect();
+        let alive: Vec<WorkerId> =
+            self.workers.iter().filter(|(_, w)| w.lost_at.is_none()).map(|(id, _)| id.clone()).collect();
         for id in alive {
             self.renew_worker(&id);
         }
+    }
+
+    /// Half of the shorter lease: a longer gap between sweeps is an outage.
+    fn half_lease(&self) -> Millis {
+        Millis(self.options.worker_lease.0.min(self.options.session_lease.0) / 2)
+    }
+
+    /// When the next sweep should come at the latest, while there are leases that could end.
+    pub(crate) fn next_pace(&self) -> Option<Timestamp> {
+        if self.sessions.is_empty() && self.workers.is_empty() {
+            return None;
+        }
+        let pace = Millis((self.half_lease().0 / 2).max(1));
+        Some(self.last_sweep.map_or(self.counters.now, |last| last.after(pace)))
     }
 
     fn sweep_sessions(&mut self, reply: &mut SweepReply, out: &mut Effects) {
@@ -56,87 +74,94 @@ impl Ledger {
     /// Leases that ended: a live worker is lost, one lost long ago is forgotten, an empty drained one is gone.
     fn sweep_leases(&mut self, max: u32, reply: &mut SweepReply, out: &mut Effects) {
         for _ in 0..max {
-            let Some((at, id)) = self.leases.first().cloned().filter(|(at, _)| *at <= self.counters.now) else { break };
-            let entry = self.workers.get_mut(&id).expect("law 11: a lease is a worker's");
-            let empty = entry.attempts.is_empty();
-            let draining = entry.admin == WorkerStatus::Draining;
-            if empty && (entry.lost || draining) {
-                self.remove_worker(&id, out);
-                continue;
-            }
-            let again = self.counters.now.after(self.options.lost_worker_age_max);
-            entry.lease_until = again;
-            let newly = !std::mem::replace(&mut entry.lost, true);
-            entry.stream = None;
-            self.leases.remove(&(at, id.clone()));
-            self.leases.insert((again, id.clone()));
-            if newly {
-                self.lose_worker(&id, out);
-                reply.workers_lost.push(id);
+            let due = self.leases.first().filter(|(at, _)| *at <= self.counters.now);
+            let Some((_, id)) = due.cloned() else { break };
+            let entry = self.workers.get(&id).expect("law 11: a lease is a worker's");
+            match entry.lost_at {
+                None if entry.attempts.is_empty() && entry.admin == WorkerStatus::Draining => {
+                    self.remove_worker(&id, out);
+                }
+                None => {
+                    self.lose_worker(&id, out);
+                    reply.workers_lost.push(id);
+                }
+                Some(lost_at) => self.forget_lost(&id, lost_at, out),
             }
         }
     }
 
     /// A worker lost its lease: its attempts are lost, but for those that are to be kept.
     fn lose_worker(&mut self, id: &WorkerId, out: &mut Effects) {
+        let now = self.counters.now;
+        let entry = self.workers.get_mut(id).expect("the caller has seen it");
+        entry.lost_at = Some(now);
+        entry.stream = None;
+        if let Some(hold) = entry.hold.take() {
+            self.holds.remove(&(hold.until, id.clone()));
+        }
         out.event(&mut self.counters, EventKind::Worker { worker: id.clone(), status: WorkerStatus::Lost });
         for container in self.workers[id].attempts.clone() {
             if self.live[&container].spec.on_disconnect == OnDisconnect::Stop {
                 self.end_attempt(container, Outcome::Lost, out);
             }
         }
-        let entry = self.workers.get_mut(id).expect("the caller has seen it");
-        if let Some(hold) = entry.hold.take() {
-            self.holds.remove(&(hold.until, id.clone()));
+        let entry = &self.workers[id];
+        if entry.attempts.is_empty() && entry.admin == WorkerStatus::Draining {
+            return self.remove_worker(id, out);
         }
         self.touch_worker(id);
+        self.forget_lost(id, now, out);
+    }
+
+    /// A lost worker is listed for a while, and what it was to keep is kept for a while.
+    fn forget_lost(&mut self, id: &WorkerId, lost_at: Timestamp, out: &mut Effects) {
+        let now = self.counters.now;
+        let kept_until = lost_at.after(self.options.kept_attempt_age_max);
+        if kept_until <= now {
+            for container in self.workers[id].attempts.clone() {
+                self.end_attempt(container, Outcome::Lost, out);
+            }
+        }
+        let empty = self.workers[id].attempts.is_empty();
+        let listed_until = lost_at.after(self.options.lost_worker_age_max);
+        match (empty, listed_until <= now) {
+            (true, true) => self.remove_worker(id, out),
+            (true, false) => self.set_lease(id, listed_until),
+            // An end of its last attempt in between is seen then: a listing may last that much longer.
+            (false, true) => self.set_lease(id, kept_until.min(now.after(LOST_WORKER_LOOK))),
+            (false, false) => self.set_lease(id, kept_until.min(listed_until)),
+        }
     }
 
     fn sweep_expiring(&mut self, max: u32, reply: &mut SweepReply, out: &mut Effects) {
         let mut left = max;
         while left > 0 {
-            let Some((at, what)) = self.expiring.first().copied().filter(|(at, _)| *at <= self.counters.now) else {
-                break;
-            };
+            let due = self.expiring.first().filter(|(at, _)| *at <= self.counters.now);
+            let Some((_, what)) = due.copied() else { break };
             left = left.saturating_sub(1);
             match what {
-                Expiring::One(id, since) => {
-                    self.expiring.pop_first();
-                    let state = self.live.get(&id).map(|c| &c.state);
-                    if matches!(state, Some(State::Queued { ready_at }) if *ready_at == since) {
-                        self.finish(id, Outcome::Expired, out);
-                        reply.expired += 1;
-                    }
+                Expiring::One(id) => {
+                    self.finish(id, Outcome::Expired, out);
+                    reply.expired += 1;
                 }
                 Expiring::Run(group, run) => {
-                    let done = self.expire_run(group, run, left.max(1), reply, out);
-                    left = left.saturating_sub(done.0);
-                    if done.1 {
-                        self.expiring.remove(&(at, what));
-                    }
+                    left = left.saturating_sub(self.expire_run(group, run, left.max(1), reply, out));
                 }
             }
         }
     }
 
-    /// Ends up to `max` containers of a run's range. Returns how many, and whether none are left.
-    fn expire_run(
-        &mut self,
-        group: volley_model::GroupId,
-        run: u32,
-        max: u32,
-        reply: &mut SweepReply,
-        out: &mut Effects,
-    ) -> (u32, bool) {
-        let Some(entry) = self.groups.get(&group) else { return (0, true) };
-        let (from, end) = (entry.runs[run as usize].next, entry.runs[run as usize].end());
+    /// Ends up to `max` containers of a run's range. Returns how many.
+    fn expire_run(&mut self, group: GroupId, run: u32, max: u32, reply: &mut SweepReply, out: &mut Effects) -> u32 {
+        let entry = &self.groups[&group].runs[run as usize];
+        let (from, end) = (entry.next, entry.end());
         let until = end.min(from.saturating_add(max));
         self.take_range(group, run, until);
         for index in from..until {
             self.finish(ContainerId { group, index }, Outcome::Expired, out);
-            reply.expired += 1;
         }
-        (until - from, until == end)
+        reply.expired += until - from;
+        until - from
     }
 
     fn sweep_drains(&mut self, out: &mut Effects) {
@@ -155,7 +180,7 @@ impl Ledger {
         let over = |(at, id): &(Timestamp, WorkerId)| {
             let hold = self.workers[id].hold.as_ref();
             let shape = hold.and_then(|h| self.queues.shapes.get(&h.shape));
-            *at <= now || shape.is_none_or(|queue| queue.entries.is_empty())
+            *at <= now || shape.is_none_or(|queue| queue.entries.is_empty() && queue.claimed == 0)
         };
         let ended: Vec<_> = self.holds.iter().filter(|hold| over(hold)).cloned().collect();
         for (at, id) in ended {
@@ -201,7 +226,7 @@ impl Ledger {
         }
     }
 
-    fn remove_group(&mut self, id: volley_model::GroupId, out: &mut Effects) {
+    fn remove_group(&mut self, id: GroupId, out: &mut Effects) {
         let group = self.groups.remove(&id).expect("the caller has seen it");
         self.arrivals.remove(&group.arrival);
         out.change(Change::RemoveGroup(id));
@@ -222,7 +247,7 @@ impl Ledger {
             floor = EventNumber(kept + 1);
         }
         let old = |at: Timestamp| at.after(self.options.events_age_max) <= self.counters.now;
-        while let Some((_, number)) = self.event_times.front().copied().filter(|(at, _)| old(*at)) {
+        while let Some((_, number)) = self.event_times.front().copied().filter(|(at, n)| old(*at) || *n < floor) {
             floor = floor.max(number.next());
             self.event_times.pop_front();
         }
@@ -232,3 +257,6 @@ impl Ledger {
         }
     }
 }
+
+/// How often a lost worker past its listing, whose last attempts are kept, is looked at: they may have ended.
+const LOST_WORKER_LOOK: Millis = Millis::from_secs(60);
