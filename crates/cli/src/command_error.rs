@@ -10,10 +10,6 @@ pub enum CommandError {
     Failed(String),
     /// The command line, the configuration or the request is wrong: exit code 2.
     Usage(String),
-    /// No server answers, or one could not be started: exit code 3.
-    Unreachable(String),
-    /// There is no such thing, or more than one: exit code 4.
-    NotFound(String),
     /// The server refused it in its present state (full backlog, reused key): exit code 5.
     Refused(String),
     /// The server failed or cannot answer for now: exit code 6.
@@ -33,8 +29,6 @@ impl CommandError {
         match self {
             CommandError::Failed(_) => 1,
             CommandError::Usage(_) => 2,
-            CommandError::Unreachable(_) => 3,
-            CommandError::NotFound(_) => 4,
             CommandError::Refused(_) => 5,
             CommandError::Server(_) => 6,
             CommandError::Ended(code) => *code,
@@ -58,8 +52,6 @@ impl fmt::Display for CommandError {
         match self {
             CommandError::Failed(text)
             | CommandError::Usage(text)
-            | CommandError::Unreachable(text)
-            | CommandError::NotFound(text)
             | CommandError::Refused(text)
             | CommandError::Server(text) => f.write_str(&one_line(text)),
             CommandError::Ended(_) | CommandError::BrokenPipe => Ok(()),

@@ -4,7 +4,6 @@
 use std::io::{self, Write};
 
 use clap::ValueEnum;
-use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -35,22 +34,9 @@ pub fn write_line(text: &str) -> io::Result<()> {
     write(&format!("{text}\n"))
 }
 
-/// Writes one JSON document, indented, with the version in front.
-pub fn write_json(name: &str, value: impl Serialize) -> io::Result<()> {
-    let mut document = serde_json::Map::new();
-    document.insert("version".to_owned(), JSON_VERSION.into());
-    document.insert(name.to_owned(), serde_json::to_value(value)?);
-    write_line(&serde_json::to_string_pretty(&Value::Object(document))?)
-}
-
 /// Writes an object's own fields as one JSON document, with the version in front.
 pub fn write_json_object(value: impl Serialize) -> io::Result<()> {
     write_line(&serde_json::to_string_pretty(&versioned(value)?)?)
-}
-
-/// Writes an object's own fields as one line of JSON, with the version in front.
-pub fn write_json_line(value: impl Serialize) -> io::Result<()> {
-    write_line(&versioned(value)?.to_string())
 }
 
 fn versioned(value: impl Serialize) -> io::Result<Value> {
@@ -71,21 +57,6 @@ pub fn write_lines(lines: impl IntoIterator<Item = String>) -> io::Result<()> {
         text.push('\n');
     }
     write(&text)
-}
-
-/// Writes a table with a header; only the header when there are no rows.
-pub fn write_table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> io::Result<()> {
-    let mut table = Table::new();
-    // Never wrapped: a row is a line, so that `grep` and `awk` work on it.
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(header.iter().map(|h| h.to_uppercase()));
-    for row in rows {
-        table.add_row(row.into_iter().map(|cell| if cell.is_empty() { "-".to_owned() } else { printable(&cell) }));
-    }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    write_line(&table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n"))
 }
 
 /// A text of a client's without control characters, so that it cannot drive the terminal.

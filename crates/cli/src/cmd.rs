@@ -1,0 +1,3 @@
+//! One command, one module.
+
+pub mod run;
