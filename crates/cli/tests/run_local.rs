@@ -63,7 +63,7 @@ fn exit_codes_and_bad_input() {
         (&["run", "--local", "-n", "0", "--", "true"], 2, "count: 0 is out of range"),
         (&["run", "--local", "-n", "100001", "--", "true"], 2, "count: 100001 is out of range"),
         (&["run", "--local", "-n", "-5", "--", "true"], 2, "count"),
-        (&["run", "--local", "--cpu", "-1", "--", "true"], 2, "--cpu"),
+        (&["run", "--local", "--cpu=-1", "--", "true"], 2, "--cpu"),
         (&["run", "--local", "--memory", "3Q", "--", "true"], 2, "--memory"),
         (&["run", "--local", "--env", "X", "--", "true"], 2, "KEY=VALUE"),
         (&["run", "--", "true"], 2, "--local"),
