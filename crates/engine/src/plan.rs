@@ -15,7 +15,7 @@
 //! `unblocked`, so that the next claim brings it before anything worse. A head of `recheck` that does not fit is
 //! marked anew.
 //!
-//! A shape that failed where this plan keeps room (for heads, or by a hold it asks for), or where a hold ended, may
+//! A shape that failed where this plan keeps room (for heads, or by a hold it asks for), or where it ends a hold, may
 //! fit once the plan is over. It is marked blocked **at version 0**, older than any growth, so that the next
 //! claim hands it out again. All other marks are made at the view's version.
 //!
@@ -244,3 +244,6 @@ const BYTES_PER_MILLI: u64 = (4 << 30) / 1000;
 
 /// Older than any growth: looked at again at the next claim.
 const LOOK_AGAIN: FleetVersion = FleetVersion(0);
+
+#[cfg(test)]
+mod tests;

@@ -8,13 +8,13 @@ use super::route::Route;
 use crate::lane::Slot;
 use crate::view::FleetView;
 
-/// Workers looked at for one hold: enough for any sane mix, and a bound for an insane one.
+/// Workers of a lane looked at for one hold: enough for any sane mix, and a bound for an insane one.
 const HOLD_LOOKS_MAX: usize = 4_096;
 
 /// Holds that a plan asks for, at most one per pool and shape.
 #[derive(Default)]
 pub(super) struct Holds {
-    /// Names of pools that this plan gave a hold.
+    /// Pools that this plan gave a hold.
     pools: Vec<usize>,
 }
 
@@ -26,23 +26,20 @@ impl Holds {
         if index.is_held_for(route.hash) {
             return None;
         }
-        let mut looks = HOLD_LOOKS_MAX;
-        let mut asked: Vec<usize> = Vec::new();
-        for lane in route.lanes() {
-            let entry = &index.lanes[lane];
-            let pool = &index.pools[entry.pool];
-            if asked.contains(&lane) || pool.holds > 0 || self.pools.contains(&entry.pool) {
-                continue;
-            }
-            asked.push(lane);
-            for worker in entry.lane.entries().rev().take(looks) {
-                looks -= 1;
-                let view = &index.at(worker.slot).view;
-                let (_, hold) = overlay.current(worker);
-                if hold.is_none() && feasible(route.shape, &view.worker, pool.pool.cpu_on_gpu).is_ok() {
-                    self.pools.push(entry.pool);
-                    return Some(worker.slot);
-                }
+        for tier in route.tiers.iter().filter(|tier| !tier.near) {
+            let lanes = tier.lanes.iter().map(|search| &index.lanes[search.lane]);
+            let lanes = lanes.filter(|lane| index.pools[lane.pool].holds == 0 && !self.pools.contains(&lane.pool));
+            let emptiest = lanes.filter_map(|lane| {
+                let pool = &index.pools[lane.pool].pool;
+                let mut workers = lane.lane.entries().rev().take(HOLD_LOOKS_MAX);
+                workers.find(|worker| {
+                    let definition = &index.at(worker.slot).view.worker;
+                    overlay.current(worker).1.is_none() && feasible(route.shape, definition, pool.cpu_on_gpu).is_ok()
+                })
+            });
+            if let Some(worker) = emptiest.max_by_key(|worker| (worker.share, worker.tie)) {
+                self.pools.push(index.at(worker.slot).pool);
+                return Some(worker.slot);
             }
         }
         None

@@ -113,9 +113,9 @@ impl<'a> Overlay<'a> {
             Some(gpu) => grants_of(capacity, &touched.free, gpu, kind).expect("law 1: a chosen worker has the devices"),
         };
         assert!(touched.free.reserve(resources, &grants), "law 1: a chosen worker has room");
-        // The ledger ends a hold when a container of its shape is placed there.
+        // The ledger ends a hold when a container of its shape is placed there. Here it stays till the plan is over,
+        // for what was refused once must stay refused.
         if touched.hold.is_some_and(|held| held.shape == route.hash) {
-            touched.hold = None;
             self.lanes[touched.lane].hold_ended = true;
         }
         if self.behind.is_some_and(|behind| behind != at) {

@@ -210,9 +210,10 @@ pub(super) fn unplaceable(view: &FleetView, route: &Route<'_>) -> Option<String>
     let mut texts = BTreeMap::new();
     for pool in route.pools(index).filter(|pool| pool.configured || pool.workers > 0) {
         let classes = pool.classes.iter().map(|class| &index.classes[*class]).filter(|class| class.workers > 0);
-        let mut why = None;
+        let mut why: Option<Infeasible> = None;
         for class in classes {
-            why = Some(feasible(route.shape, &class.sample, pool.pool.cpu_on_gpu).err()?);
+            let new = feasible(route.shape, &class.sample, pool.pool.cpu_on_gpu).err()?;
+            why = Some(why.map_or(new.clone(), |why| why.min(new)));
         }
         texts.insert(pool.pool.name.clone(), why?);
     }

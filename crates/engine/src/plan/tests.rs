@@ -1,0 +1,8 @@
+//! Tests of planning: named cases, and laws over random fleets with an oracle that scans.
+
+mod choice;
+mod laws;
+mod oracle;
+mod random;
+mod scene;
+mod waiting;
