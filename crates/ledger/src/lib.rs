@@ -3,6 +3,8 @@
 //! set. It does no I/O, reads no clock and makes no random numbers: nonces and ids are
 //! arguments. It knows nothing of SQLite, Redis or the network.
 
+#![deny(clippy::iter_over_hash_type)]
+
 pub mod change;
 mod effects;
 pub mod event;

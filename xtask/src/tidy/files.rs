@@ -48,10 +48,12 @@ pub fn check_length(tree: &Tree) -> Vec<Finding> {
     let long = |file: &TextFile| {
         let lines = file.text.lines().count();
         let problem = format!("{lines} lines: split it by what it owns (at most {LINES_MAX}, few over {LINES_WARN})");
-        match lines {
-            0..=LINES_WARN => None,
-            ..=LINES_MAX => Some(Finding::warning(&file.path, 0, problem)),
-            _ => Some(Finding::new(&file.path, 0, problem)),
+        if lines <= LINES_WARN {
+            None
+        } else if lines <= LINES_MAX {
+            Some(Finding::warning(&file.path, 0, problem))
+        } else {
+            Some(Finding::new(&file.path, 0, problem))
         }
     };
     tree.rust.iter().filter_map(long).collect()
