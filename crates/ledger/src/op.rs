@@ -198,7 +198,7 @@ pub enum Schedulable {
     Cordoned,
     /// Nothing new; what runs is stopped after `deadline`, never when `None`. Gone when empty and disconnected.
     Drain {
-        /// From now.
+        /// From now. Of two that are asked for the earlier counts; a drain without one lifts it.
         deadline: Option<Millis>,
     },
 }

@@ -16,6 +16,11 @@ impl Ledger {
             Schedulable::Cordoned => (WorkerStatus::Cordoned, None),
             Schedulable::Drain { deadline } => (WorkerStatus::Draining, deadline.map(|d| now.after(d))),
         };
+        // A drain that is sent again must not move its own deadline away.
+        let drain_until = match (entry.drain_until, drain_until) {
+            (Some(before), Some(until)) => Some(before.min(until)),
+            (_, until) => until,
+        };
         if entry.admin == admin && entry.drain_until == drain_until {
             return Ok(());
         }
@@ -25,7 +30,9 @@ impl Ledger {
         let changed = entry.admin != admin;
         entry.admin = admin;
         entry.drain_until = drain_until;
-        entry.revision = entry.revision.next();
+        if changed {
+            entry.revision = entry.revision.next();
+        }
         let status = entry.status();
         if let Some(until) = drain_until {
             self.drains.insert((until, op.worker.clone()));

@@ -2,7 +2,7 @@
 
 use volley_ledger::{AttachRefusal, LedgerOptions, Progress, Schedulable, SetSchedulable, TakeFrom, Verdict};
 use volley_model::{
-    Attempt, Bytes, ContainerState, CpuMilli, DeliveryNumber, Nonce, OnDisconnect, Outcome, Refusal, Retry,
+    Attempt, Bytes, ContainerState, CpuMilli, DeliveryNumber, Millis, Nonce, OnDisconnect, Outcome, Refusal, Retry,
     WorkerStatus,
 };
 
@@ -252,6 +252,9 @@ fn a_drained_worker_takes_nothing_new_stops_at_its_deadline_and_goes_when_it_lea
     cell.submit(&spec(), 1);
     let claimed = cell.claim(agent.session, 1).containers;
     assert_eq!(cell.place(&agent, &claimed), [Err(Refusal::NotReady)]);
+    cell.later(Millis(1));
+    cell.call(SetSchedulable { worker: agent.worker.id.clone(), to: drain }).unwrap();
+    assert_eq!(cell.last.changes, [], "sent again, it keeps its deadline");
     cell.pass(secs(4), &[&agent]);
     assert_eq!(cell.state(what.0), ContainerState::Running);
     cell.pass(secs(1), &[&agent]);
