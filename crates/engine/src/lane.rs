@@ -40,18 +40,22 @@ pub(crate) struct Pos {
     index: usize,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct Block {
     /// The most that is free in any entry.
     most: Room,
+    /// The last entry's place, here so that a search for a block reads only these.
+    last: (u32, u64, Slot),
     removals: u8,
     /// Never empty.
     entries: Vec<Entry>,
 }
 
 impl Block {
-    fn of(entries: Vec<Entry>) -> Self {
-        let mut block = Self { most: Room::default(), removals: 0, entries };
+    fn of(entries: &[Entry]) -> Self {
+        let mut own = Vec::with_capacity(BLOCK_ENTRIES_MAX + 1);
+        own.extend_from_slice(entries);
+        let mut block = Self { most: Room::default(), last: own[own.len() - 1].place(), removals: 0, entries: own };
         block.refresh();
         block
     }
@@ -62,10 +66,6 @@ impl Block {
         for entry in &self.entries {
             self.most.join(&entry.room);
         }
-    }
-
-    fn last(&self) -> (u32, u64, Slot) {
-        self.entries[self.entries.len() - 1].place()
     }
 }
 
@@ -88,34 +88,43 @@ impl Lane {
     pub(crate) fn insert(&mut self, entry: Entry) {
         self.len += 1;
         let place = entry.place();
-        let block = self.blocks.partition_point(|b| b.last() < place).min(self.blocks.len().saturating_sub(1));
+        let block = self.blocks.partition_point(|b| b.last < place).min(self.blocks.len().saturating_sub(1));
         let Some(found) = self.blocks.get_mut(block) else {
-            self.blocks.push(Block::of(vec![entry]));
+            self.blocks.push(Block::of(&[entry]));
             return;
         };
         let index = found.entries.partition_point(|e| e.place() < place);
         found.entries.insert(index, entry);
+        found.last = found.last.max(place);
         found.most.join(&entry.room);
         if found.entries.len() > BLOCK_ENTRIES_MAX {
-            let upper = found.entries.split_off(BLOCK_ENTRIES_MAX / 2);
+            let upper = Block::of(&found.entries[BLOCK_ENTRIES_MAX / 2..]);
+            found.entries.truncate(BLOCK_ENTRIES_MAX / 2);
+            found.last = found.entries[BLOCK_ENTRIES_MAX / 2 - 1].place();
             found.refresh();
-            self.blocks.insert(block + 1, Block::of(upper));
+            self.blocks.insert(block + 1, upper);
         }
     }
 
     /// Takes an entry out by its place. Returns false when it is not there.
     pub(crate) fn remove(&mut self, share: u32, tie: u64, slot: Slot) -> bool {
         let place = (share, tie, slot);
-        let block = self.blocks.partition_point(|b| b.last() < place);
+        let block = self.blocks.partition_point(|b| b.last < place);
         let Some(found) = self.blocks.get_mut(block) else { return false };
         let Ok(index) = found.entries.binary_search_by_key(&place, Entry::place) else { return false };
         found.entries.remove(index);
         found.removals += 1;
         self.len -= 1;
-        if found.entries.is_empty() {
-            self.blocks.remove(block);
-        } else if found.removals >= BLOCK_REMOVALS_MAX {
-            found.refresh();
+        match found.entries.last() {
+            None => {
+                self.blocks.remove(block);
+            }
+            Some(last) => {
+                found.last = last.place();
+                if found.removals >= BLOCK_REMOVALS_MAX {
+                    found.refresh();
+                }
+            }
         }
         true
     }
@@ -142,7 +151,7 @@ impl Lane {
     /// The first entry at or after this share and tie.
     pub(crate) fn lower_bound(&self, share: u32, tie: u64) -> Pos {
         let place = (share, tie, Slot(0));
-        let block = self.blocks.partition_point(|b| b.last() < place);
+        let block = self.blocks.partition_point(|b| b.last < place);
         let index = self.blocks.get(block).map_or(0, |b| b.entries.partition_point(|e| e.place() < place));
         Pos { block, index }
     }

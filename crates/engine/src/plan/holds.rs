@@ -27,7 +27,7 @@ impl Holds {
             return None;
         }
         for tier in route.tiers.iter().filter(|tier| !tier.near) {
-            let lanes = tier.lanes.iter().map(|search| &index.lanes[search.lane]);
+            let lanes = route.searches[tier.lanes.clone()].iter().map(|search| &index.lanes[search.lane]);
             let lanes = lanes.filter(|lane| index.pools[lane.pool].holds == 0 && !self.pools.contains(&lane.pool));
             let emptiest = lanes.filter_map(|lane| {
                 let pool = &index.pools[lane.pool].pool;

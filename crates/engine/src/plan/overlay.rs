@@ -1,10 +1,10 @@
 //! A plan's reservations on top of the view, and the choice of a worker through both. The view
 //! itself is never changed; capacity is reserved by `model::capacity` alone.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
-use volley_model::{Free, GpuGrant, GpuRequest, HoldView, Score};
+use volley_model::{Free, GpuGrant, GpuRequest, HoldView, Score, Shape, Strategy};
 
 use super::route::{Held, LaneSearch, Route, Tier};
 use super::search::{Cursor, Found, Query};
@@ -19,6 +19,8 @@ struct Touched {
     hold: Option<Held>,
     /// As it stands in the overlay's lane; it may be behind while it is `Overlay::behind`.
     entry: Entry,
+    /// Whether `entry` is in the overlay's lane already.
+    listed: bool,
     lane: usize,
 }
 
@@ -76,10 +78,7 @@ impl<'a> Overlay<'a> {
     pub(super) fn choose(&mut self, route: &mut Route<'_>, score: Score) -> Option<Slot> {
         self.catch_up();
         while route.tier < route.tiers.len() {
-            let mut tier = std::mem::replace(&mut route.tiers[route.tier], Tier::none());
-            let found = self.choose_in(&mut tier, route, score);
-            route.tiers[route.tier] = tier;
-            if let Some(found) = found {
+            if let Some(found) = self.choose_in_tier(route, score) {
                 return Some(found.slot);
             }
             route.tier += 1;
@@ -91,14 +90,14 @@ impl<'a> Overlay<'a> {
     /// that fits, so no search is needed.
     pub(super) fn takes_another(&self, slot: Slot, route: &Route<'_>, score: Score) -> bool {
         let Some(tier) = route.tiers.get(route.tier) else { return false };
-        if tier.strategy != volley_model::Strategy::Pack {
+        if tier.strategy != Strategy::Pack {
             return false;
         }
         let Some(touched) = self.touched_at.get(&slot).map(|at| &self.touched[*at as usize]) else { return false };
         let room = Room::of(&touched.free, &self.index.lanes[touched.lane].device_kinds);
         room.covers(&route.need)
             && touched.hold.is_none_or(|held| held.lets(route.hash, score))
-            && self.has_devices(slot, touched.lane, &touched.free, route, tier.kind)
+            && self.has_devices(slot, touched.lane, &touched.free, route.shape, tier.kind)
     }
 
     /// Takes room on a worker that was chosen for the route's shape.
@@ -166,15 +165,8 @@ impl<'a> Overlay<'a> {
         touched.unwrap_or_else(|| &self.index.at(slot).view.free)
     }
 
-    pub(super) fn has_devices(
-        &self,
-        slot: Slot,
-        lane: usize,
-        free: &Free,
-        route: &Route<'_>,
-        kind: Option<&str>,
-    ) -> bool {
-        let Some(gpu) = &route.shape.resources.gpu else { return true };
+    pub(super) fn has_devices(&self, slot: Slot, lane: usize, free: &Free, shape: &Shape, kind: Option<&str>) -> bool {
+        let Some(gpu) = &shape.resources.gpu else { return true };
         // With one kind of device the room says it all.
         self.index.lanes[lane].one_kind()
             || grants_of(&self.index.at(slot).view.worker.capacity, free, gpu, kind).is_some()
@@ -187,41 +179,44 @@ impl<'a> Overlay<'a> {
         }
     }
 
-    fn choose_in(&mut self, tier: &mut Tier<'_>, route: &mut Route<'_>, score: Score) -> Option<Found> {
-        let (strategy, kind, near) = (tier.strategy, tier.kind, tier.near);
+    fn choose_in_tier(&self, route: &mut Route<'_>, score: Score) -> Option<Found> {
+        let Route { hash, shape, need, near, verdicts, tiers, tier, searches, .. } = route;
+        let Tier { strategy, kind, lanes, near: only_near } = &tiers[*tier];
+        let near = near.filter(|_| *only_near);
         let mut best: Option<Found> = None;
-        for search in &mut tier.lanes {
-            let least_share = self.index.lanes[search.lane].scale.least_share(&route.shape.resources);
-            let (needed, start) = (route.need, self.start);
-            let query = |best: Option<Found>| {
-                let limit = best.map(|found| found.share());
-                Query { need: needed, strategy, least_share, start, limit }
+        for search in &mut searches[lanes.clone()] {
+            let number = search.lane;
+            let lane = &self.index.lanes[number];
+            let mut query = Query {
+                need: *need,
+                strategy: *strategy,
+                least_share: lane.scale.least_share(&shape.resources),
+                start: self.start,
+                limit: best.map(|found| found.share()),
             };
-            let (need, lane) = (query(best), search.lane);
-            let overlay = &self.lanes[lane].lane;
+            let mut accept = |entry: &Entry, free: &Free, hold: Option<Held>| {
+                hold.is_none_or(|held| held.lets(*hash, score))
+                    && self.has_devices(entry.slot, number, free, shape, *kind)
+                    && verdicts.serves(self.index, shape, entry.class)
+            };
+            let overlay = &self.lanes[number].lane;
             if !overlay.is_empty() {
-                let found = Cursor::Fresh.find(overlay, &need, |entry| {
+                let found = Cursor::Fresh.find(overlay, &query, |entry| {
                     let touched = &self.touched[self.touched_at[&entry.slot] as usize];
-                    (!near || route.near.is_some_and(|slots| slots.contains(&entry.slot)))
-                        && touched.hold.is_none_or(|held| held.lets(route.hash, score))
-                        && self.has_devices(entry.slot, lane, &touched.free, route, kind)
-                        && route.serves(self.index, entry.class)
+                    near.is_none_or(|near| near.contains(&entry.slot)) && accept(entry, &touched.free, touched.hold)
                 });
-                best = Found::better(best, found, strategy);
+                best = Found::better(best, found, *strategy);
+                query.limit = best.map(|found| found.share());
             }
-            let need = query(best);
-            let accept = |entry: &Entry, route: &mut Route<'_>| {
+            let untouched = |entry: &Entry| {
                 !self.touched_at.contains_key(&entry.slot)
-                    && self.recorded_hold(entry).is_none_or(|held| held.lets(route.hash, score))
-                    && self.has_devices(entry.slot, lane, &self.index.at(entry.slot).view.free, route, kind)
-                    && route.serves(self.index, entry.class)
+                    && accept(entry, &self.index.at(entry.slot).view.free, self.recorded_hold(entry))
             };
-            let found = if near {
-                self.find_near(search, &need, route, accept)
-            } else {
-                search.cursor.find(&self.index.lanes[lane].lane, &need, |entry| accept(entry, route))
+            let found = match near {
+                Some(near) => self.find_near(search, &query, near, untouched),
+                None => search.cursor.find(&lane.lane, &query, untouched),
             };
-            best = Found::better(best, found, strategy);
+            best = Found::better(best, found, *strategy);
         }
         best
     }
@@ -231,11 +226,11 @@ impl<'a> Overlay<'a> {
         &self,
         search: &mut LaneSearch,
         query: &Query,
-        route: &mut Route<'_>,
-        accept: impl Fn(&Entry, &mut Route<'_>) -> bool,
+        near: &BTreeSet<Slot>,
+        mut accept: impl FnMut(&Entry) -> bool,
     ) -> Option<Found> {
         let (list, from) = search.near.get_or_insert_with(|| {
-            let slots = route.near.into_iter().flatten().map(|slot| (*slot, self.index.at(*slot)));
+            let slots = near.iter().map(|slot| (*slot, self.index.at(*slot)));
             let here = slots.filter(|(_, entry)| entry.lane == search.lane && entry.is_ready());
             let mut list: Vec<(Found, Entry)> = here
                 .map(|(slot, entry)| self.index.lane_entry(slot, entry))
@@ -245,7 +240,7 @@ impl<'a> Overlay<'a> {
             (list, 0)
         });
         while let Some((found, entry)) = list.get(*from) {
-            if entry.room.covers(&query.need) && accept(entry, route) {
+            if entry.room.covers(&query.need) && accept(entry) {
                 return Some(*found);
             }
             *from += 1;
@@ -261,6 +256,7 @@ impl<'a> Overlay<'a> {
         hold.map(|HoldView { shape, score, .. }| Held { shape: *shape, score: *score })
     }
 
+    /// Its number among the touched; the caller renews its entry.
     fn touch(&mut self, slot: Slot) -> u32 {
         if let Some(at) = self.touched_at.get(&slot) {
             return *at;
@@ -269,9 +265,9 @@ impl<'a> Overlay<'a> {
         let entry = self.index.lane_entry(slot, worker);
         let at = self.touched.len() as u32;
         let hold = self.recorded_hold(&entry);
-        self.touched.push(Touched { free: worker.view.free.clone(), hold, entry, lane: worker.lane });
+        let (free, lane) = (worker.view.free.clone(), worker.lane);
+        self.touched.push(Touched { free, hold, entry, listed: false, lane });
         self.touched_at.insert(slot, at);
-        self.lanes[worker.lane].lane.insert(entry);
         at
     }
 
@@ -279,7 +275,8 @@ impl<'a> Overlay<'a> {
         let touched = &mut self.touched[at as usize];
         let lane = &mut self.lanes[touched.lane].lane;
         let Entry { share, tie, slot, .. } = touched.entry;
-        assert!(lane.remove(share, tie, slot), "a touched worker is in the overlay's lane");
+        assert!(!touched.listed || lane.remove(share, tie, slot), "a listed worker is in the overlay's lane");
+        touched.listed = true;
         touched.entry.share = self.index.at(slot).scale.free_share(&touched.free);
         touched.entry.room = Room::of(&touched.free, &self.index.lanes[touched.lane].device_kinds);
         lane.insert(touched.entry);

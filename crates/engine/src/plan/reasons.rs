@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use volley_model::{Bytes, CpuMilli, Infeasible, PoolName, PoolSelector, WaitReason, feasible};
 
 use super::overlay::Overlay;
-use super::route::Route;
+use super::route::{Route, pools};
 use crate::lane::Entry;
 use crate::view::{FleetView, Index, PoolEntry};
 
@@ -189,10 +189,12 @@ fn lacking(
 
 /// Whether devices of some kind that will do are free.
 fn has_devices(overlay: &Overlay<'_>, lane: usize, entry: &Entry, route: &Route<'_>) -> bool {
-    let kinds = route.tiers.iter().filter(|tier| tier.lanes.iter().any(|search| search.lane == lane));
+    let kinds =
+        route.tiers.iter().filter(|tier| route.searches[tier.lanes.clone()].iter().any(|search| search.lane == lane));
     let mut kinds = kinds.map(|tier| tier.kind);
     let free = overlay.free(entry.slot);
-    route.shape.resources.gpu.is_none() || kinds.any(|kind| overlay.has_devices(entry.slot, lane, free, route, kind))
+    route.shape.resources.gpu.is_none()
+        || kinds.any(|kind| overlay.has_devices(entry.slot, lane, free, route.shape, kind))
 }
 
 /// Why no pool or worker as defined could ever serve a shape; `None` when one could, or when a pool has no workers
@@ -208,7 +210,7 @@ pub(super) fn unplaceable(view: &FleetView, route: &Route<'_>) -> Option<String>
         return Some(format!("there is no pool '{name}'"));
     }
     let mut texts = BTreeMap::new();
-    for pool in route.pools(index).filter(|pool| pool.configured || pool.workers > 0) {
+    for pool in pools(index, &route.shape.pool).filter(|pool| pool.configured || pool.workers > 0) {
         let classes = pool.classes.iter().map(|class| &index.classes[*class]).filter(|class| class.workers > 0);
         let mut why: Option<Infeasible> = None;
         for class in classes {

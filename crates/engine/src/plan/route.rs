@@ -4,6 +4,7 @@
 //! affinity key before others. Knows nothing of what is free.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use volley_model::{GPU_WHOLE, GpuKinds, GpuRequest, PoolSelector, Score, Shape, ShapeHash, Strategy, feasible};
 
@@ -12,18 +13,35 @@ use crate::lane::{Entry, Slot};
 use crate::room::Room;
 use crate::view::{Index, LaneEntry, PoolEntry};
 
+/// Tiers of a shape in a fleet of a few pools, to reserve memory for once.
+const TIERS_USUAL: usize = 8;
+
 /// A shape on its way through a plan.
 pub(super) struct Route<'a> {
     pub(super) hash: ShapeHash,
     pub(super) shape: &'a Shape,
     pub(super) need: Room,
     pub(super) tiers: Vec<Tier<'a>>,
+    /// The lanes of all tiers, tier after tier.
+    pub(super) searches: Vec<LaneSearch>,
     /// Earlier tiers have no room left for it, for good: a plan only takes room.
     pub(super) tier: usize,
     /// Workers with its affinity key.
     pub(super) near: Option<&'a BTreeSet<Slot>>,
-    /// Answers of `feasible` by class, as far as asked; empty when the lanes say all.
-    verdicts: Vec<Option<bool>>,
+    pub(super) verdicts: Verdicts,
+}
+
+/// Answers of `feasible` by class, as far as asked; empty when the lanes say all.
+#[derive(Default)]
+pub(super) struct Verdicts(Vec<Option<bool>>);
+
+impl Verdicts {
+    /// Whether a class of alike workers can serve a shape, asked once. The lanes have sorted out pools and GPUs; what
+    /// else is static is labels (a worker with enough free has enough in all).
+    pub(super) fn serves(&mut self, index: &Index, shape: &Shape, class: u32) -> bool {
+        let Some(verdict) = self.0.get_mut(class as usize) else { return true };
+        *verdict.get_or_insert_with(|| feasible(shape, &index.classes[class as usize].sample, true).is_ok())
+    }
 }
 
 /// Lanes of one pool that are equally good for a shape.
@@ -31,7 +49,8 @@ pub(super) struct Tier<'a> {
     pub(super) strategy: Strategy,
     /// Devices of this kind; of whichever kind there is when `None`.
     pub(super) kind: Option<&'a str>,
-    pub(super) lanes: Vec<LaneSearch>,
+    /// Into [`Route::searches`].
+    pub(super) lanes: Range<usize>,
     /// Only workers with the affinity key.
     pub(super) near: bool,
 }
@@ -44,13 +63,6 @@ pub(super) struct LaneSearch {
     pub(super) near: Option<(Vec<(Found, Entry)>, usize)>,
 }
 
-impl Tier<'_> {
-    /// Leads nowhere.
-    pub(super) fn none() -> Self {
-        Self { strategy: Strategy::Pack, kind: None, lanes: Vec::new(), near: false }
-    }
-}
-
 impl<'a> Route<'a> {
     pub(super) fn new(index: &'a Index, hash: ShapeHash, shape: &'a Shape) -> Self {
         let near = shape.affinity.as_deref().and_then(|key| index.with_affinity(key));
@@ -58,10 +70,11 @@ impl<'a> Route<'a> {
             hash,
             shape,
             need: Room::needed(&shape.resources),
-            tiers: Vec::new(),
+            tiers: Vec::with_capacity(TIERS_USUAL),
+            searches: Vec::with_capacity(TIERS_USUAL),
             tier: 0,
             near,
-            verdicts: Vec::new(),
+            verdicts: Verdicts::default(),
         };
         match &shape.resources.gpu {
             None => route.add_pools(index, None, None),
@@ -73,38 +86,19 @@ impl<'a> Route<'a> {
             },
         }
         if !shape.require_labels.is_empty() {
-            route.verdicts = vec![None; index.classes.len()];
+            route.verdicts.0 = vec![None; index.classes.len()];
         }
         route
     }
 
-    /// Whether a class of alike workers can serve it, asked once. The lanes have sorted out pools and GPUs; what
-    /// else is static is labels (a worker with enough free has enough in all).
-    pub(super) fn serves(&mut self, index: &Index, class: u32) -> bool {
-        let Some(verdict) = self.verdicts.get_mut(class as usize) else { return true };
-        *verdict.get_or_insert_with(|| feasible(self.shape, &index.classes[class as usize].sample, true).is_ok())
-    }
-
-    /// Pools that may serve it, the best first.
-    pub(super) fn pools<'i>(&self, index: &'i Index) -> impl Iterator<Item = &'i PoolEntry> + use<'i, '_, 'a> {
-        let preferred = match &self.shape.pool {
-            PoolSelector::Any => None,
-            PoolSelector::Preferred(name) | PoolSelector::Required(name) => index.pool(name),
-        };
-        let required = matches!(self.shape.pool, PoolSelector::Required(_));
-        let others = index.pool_order.iter().map(|pool| &index.pools[*pool]);
-        let others = others.filter(move |pool| !required && preferred.is_none_or(|p| p.pool.name != pool.pool.name));
-        preferred.into_iter().chain(others)
-    }
-
     /// All lanes it may go to, some more than once.
     pub(super) fn lanes(&self) -> impl Iterator<Item = usize> {
-        self.tiers.iter().flat_map(|tier| &tier.lanes).map(|search| search.lane)
+        self.searches.iter().map(|search| search.lane)
     }
 
     fn add_pools(&mut self, index: &Index, gpu: Option<&GpuRequest>, kind: Option<&'a str>) {
-        let pools: Vec<&PoolEntry> = self.pools(index).filter(|pool| pool.workers > 0).collect();
-        for pool in pools {
+        let shape = self.shape;
+        for pool in pools(index, &shape.pool).filter(|pool| pool.workers > 0) {
             // Work without GPUs: workers without any first, and the others only where the pool lets it.
             let with_gpus: &[bool] = match (gpu, pool.pool.cpu_on_gpu) {
                 (Some(_), _) => &[true],
@@ -118,25 +112,35 @@ impl<'a> Route<'a> {
                         let right = entry.own == own && entry.gpus.is_empty() != *with_gpus;
                         right && !entry.lane.is_empty() && has_devices(entry, gpu, kind)
                     });
-                    self.add_tier(pool.pool.strategy, kind, lanes.collect());
+                    if self.near.is_some() {
+                        self.add_tier(pool.pool.strategy, kind, lanes.clone(), true);
+                    }
+                    self.add_tier(pool.pool.strategy, kind, lanes, false);
                 }
             }
         }
     }
 
-    fn add_tier(&mut self, strategy: Strategy, kind: Option<&'a str>, lanes: Vec<usize>) {
-        if lanes.is_empty() {
-            return;
+    fn add_tier(&mut self, strategy: Strategy, kind: Option<&'a str>, lanes: impl Iterator<Item = usize>, near: bool) {
+        let start = self.searches.len();
+        self.searches.extend(lanes.map(|lane| LaneSearch { lane, cursor: Cursor::Fresh, near: None }));
+        let lanes = start..self.searches.len();
+        if !lanes.is_empty() {
+            self.tiers.push(Tier { strategy, kind, lanes, near });
         }
-        let searches = |lanes: &[usize]| {
-            let search = |lane: &usize| LaneSearch { lane: *lane, cursor: Cursor::Fresh, near: None };
-            lanes.iter().map(search).collect()
-        };
-        if self.near.is_some() {
-            self.tiers.push(Tier { strategy, kind, lanes: searches(&lanes), near: true });
-        }
-        self.tiers.push(Tier { strategy, kind, lanes: searches(&lanes), near: false });
     }
+}
+
+/// Pools that a selector allows, the best first.
+pub(super) fn pools<'i>(index: &'i Index, selector: &PoolSelector) -> impl Iterator<Item = &'i PoolEntry> + use<'i> {
+    let named = match selector {
+        PoolSelector::Any => None,
+        PoolSelector::Preferred(name) | PoolSelector::Required(name) => index.pool(name),
+    };
+    let others = if matches!(selector, PoolSelector::Required(_)) { &[][..] } else { &index.pool_order[..] };
+    let others = others.iter().map(|pool| &index.pools[*pool]);
+    let others = others.filter(move |pool| named.is_none_or(|named| !std::ptr::eq(named, *pool)));
+    named.into_iter().chain(others)
 }
 
 /// Whether workers of a lane have, when idle, the devices asked for.
