@@ -111,13 +111,7 @@ impl FleetView {
     /// Books a placement that the commit accepted, until the feed brings the same. Does nothing when it
     /// no longer fits or the epoch differs: the feed is newer.
     pub fn reserve_committed(&mut self, placement: &Placement, resources: &Resources) {
-        let Some(entry) = self.index.worker(&placement.worker).filter(|e| e.view.epoch == placement.epoch) else {
-            return;
-        };
-        let mut view = entry.view.clone();
-        if view.free.reserve(resources, &placement.gpus) {
-            self.index.put_worker(&view, &self.parts);
-        }
+        self.index.reserve(&placement.worker, placement.epoch, resources, &placement.gpus);
     }
 
     /// A worker as the view knows it.
@@ -126,9 +120,11 @@ impl FleetView {
         self.index.worker(id).map(|entry| &entry.view)
     }
 
-    /// All workers by name.
+    /// All workers by name, put in order for this call.
     pub fn workers(&self) -> impl Iterator<Item = &WorkerView> {
-        self.index.workers().map(|entry| &entry.view)
+        let mut workers: Vec<&WorkerView> = self.index.workers().map(|entry| &entry.view).collect();
+        workers.sort_unstable_by(|a, b| a.worker.id.cmp(&b.worker.id));
+        workers.into_iter()
     }
 
     /// How many workers are known, of whatever status.

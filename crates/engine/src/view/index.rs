@@ -2,8 +2,11 @@
 //! numbers (slots, pools, lanes, classes) depend on history and must not reach a decision.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
-use volley_model::{Bytes, CpuMilli, Pool, PoolName, ShapeHash, Worker, WorkerId, WorkerView};
+use volley_model::{
+    Bytes, CpuMilli, Epoch, Free, GpuGrant, Pool, PoolName, Resources, ShapeHash, Worker, WorkerId, WorkerView,
+};
 
 use super::{grew, is_ready};
 use crate::lane::{Entry, Lane, Slot};
@@ -36,7 +39,7 @@ impl WorkerEntry {
 #[derive(Debug, Clone)]
 pub(crate) struct Class {
     /// One of them, or the last one that was.
-    pub(crate) sample: std::sync::Arc<Worker>,
+    pub(crate) sample: Arc<Worker>,
     pub(crate) workers: u32,
     pub(crate) ready: u32,
 }
@@ -79,6 +82,15 @@ impl LaneEntry {
     }
 }
 
+/// Whether only what is free may differ.
+fn same_but_numbers(old: &WorkerView, new: &WorkerView) -> bool {
+    let same_lists = Arc::ptr_eq(&old.affinities, &new.affinities) || old.affinities == new.affinities;
+    same_lists
+        && (old.epoch, old.revision, old.status) == (new.epoch, new.revision, new.status)
+        && old.hold == new.hold
+        && Arc::ptr_eq(&old.worker, &new.worker)
+}
+
 type ClassKey = (PoolName, BTreeMap<String, String>, CpuMilli, Bytes, u32, Vec<String>);
 
 /// All indexes.
@@ -86,7 +98,8 @@ type ClassKey = (PoolName, BTreeMap<String, String>, CpuMilli, Bytes, u32, Vec<S
 pub(crate) struct Index {
     slots: Vec<Option<WorkerEntry>>,
     vacant: Vec<Slot>,
-    by_id: BTreeMap<WorkerId, Slot>,
+    /// Looked up, never walked.
+    by_id: HashMap<WorkerId, Slot>,
     pub(crate) pools: Vec<PoolEntry>,
     pool_of: BTreeMap<PoolName, usize>,
     /// By priority, highest first, then by name.
@@ -109,8 +122,9 @@ impl Index {
         self.slots[slot.0 as usize].as_ref().expect("a slot in use has a worker")
     }
 
+    /// In no order that means anything.
     pub(crate) fn workers(&self) -> impl Iterator<Item = &WorkerEntry> {
-        self.by_id.values().map(|slot| self.at(*slot))
+        self.slots.iter().flatten()
     }
 
     pub(crate) fn workers_count(&self) -> usize {
@@ -176,9 +190,14 @@ impl Index {
             self.link(slot, entry);
             return is_ready(view);
         };
-        let old = self.unlink(slot);
+        let old = self.at(slot);
         let grew = grew(&old.view, view);
-        let alike = std::sync::Arc::ptr_eq(&old.view.worker, &view.worker) || old.view.worker == view.worker;
+        if same_but_numbers(&old.view, view) {
+            self.put_free(slot, &view.free);
+            return grew;
+        }
+        let old = self.unlink(slot);
+        let alike = Arc::ptr_eq(&old.view.worker, &view.worker) || old.view.worker == view.worker;
         let entry = if alike {
             let share = old.scale.free_share(&view.free);
             WorkerEntry { view: view.clone(), share, ..old }
@@ -187,6 +206,33 @@ impl Index {
         };
         self.link(slot, entry);
         grew
+    }
+
+    /// Books a container. Returns false and changes nothing when it does not fit, or in another epoch.
+    pub(crate) fn reserve(&mut self, id: &WorkerId, epoch: Epoch, resources: &Resources, gpus: &[GpuGrant]) -> bool {
+        let Some(slot) = self.by_id.get(id).copied() else { return false };
+        let view = &self.at(slot).view;
+        let mut free = view.free.clone();
+        let fits = view.epoch == epoch && free.reserve(resources, gpus);
+        if fits {
+            self.put_free(slot, &free);
+        }
+        fits
+    }
+
+    /// Sets what is free of a worker of which nothing else changed.
+    fn put_free(&mut self, slot: Slot, free: &Free) {
+        let entry = self.slots[slot.0 as usize].as_mut().expect("a slot in use has a worker");
+        let before = entry.share;
+        entry.view.free.clone_from(free);
+        entry.share = entry.scale.free_share(free);
+        let entry = self.at(slot);
+        if entry.is_ready() {
+            let (in_lane, lane) = (self.lane_entry(slot, entry), entry.lane);
+            let lane = &mut self.lanes[lane].lane;
+            assert!(lane.remove(before, in_lane.tie, slot), "a ready worker is in its lane");
+            lane.insert(in_lane);
+        }
     }
 
     pub(crate) fn remove_worker(&mut self, id: &WorkerId) {
