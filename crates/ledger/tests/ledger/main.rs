@@ -16,4 +16,3 @@ mod stop;
 mod submit;
 mod sweep;
 mod world;
-mod world_commit;

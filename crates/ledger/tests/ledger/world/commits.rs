@@ -12,10 +12,11 @@ use crate::cell::secs;
 use crate::disk::comparable;
 use crate::mirror::full;
 use crate::steps::{Marks, Mistake, Number, Pick};
-use crate::world::{World, worker};
+use crate::world::World;
+use crate::world::things::worker;
 
 impl World {
-    pub fn on_commit(&mut self, session: u8, number: Number, picks: &[Pick], marks: &Marks) -> String {
+    pub(super) fn on_commit(&mut self, session: u8, number: Number, picks: &[Pick], marks: &Marks) -> String {
         let Some(session) = self.session(session) else { return String::new() };
         let last = self.servers[&session].last_commit.clone();
         if let (Number::Last, Some(op)) = (number, last) {
@@ -73,7 +74,7 @@ impl World {
     }
 
     /// A server that does as it should: all it claims goes to the first worker that has room, or back.
-    pub fn on_turn(&mut self, max: u8) -> String {
+    pub(super) fn on_turn(&mut self, max: u8) -> String {
         let session = self.live_session();
         let claim = self.claim_now(session, max);
         let mut views = full(self.ledger()).workers;
