@@ -9,7 +9,7 @@ use crate::output::Format;
 #[derive(Debug, Parser)]
 #[command(name = "volley", version, disable_help_subcommand = true, infer_subcommands = false)]
 #[command(after_help = "Exit codes: 0 good; 1 a container ended badly (with one container: its own code); \
-2 wrong input; 5 refused; 6 store trouble; 130 interrupted.")]
+2 wrong input; 3 no server; 4 no such thing; 5 refused; 6 server trouble; 130 interrupted.")]
 pub struct Cli {
     /// For every command.
     #[command(flatten)]
@@ -22,6 +22,9 @@ pub struct Cli {
 /// Flags of every command.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
+    /// Where the server answers.
+    #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:7171", env = "VOLLEY_SERVER")]
+    pub server: String,
     /// How to print.
     #[arg(short, long, global = true, value_enum, default_value = "table", env = "VOLLEY_OUTPUT")]
     pub output: Format,
@@ -32,4 +35,28 @@ pub struct Global {
 pub enum Command {
     /// Submit containers, show their progress and output, end with their result.
     Run(Box<cmd::run::Run>),
+    /// A server and its workers in one process.
+    Dev(cmd::dev::Dev),
+    /// List containers, and why those that wait do.
+    Ps(cmd::show::Ps),
+    /// All that is known of a container or group.
+    Inspect(cmd::show::Id),
+    /// What a container has printed.
+    Logs(cmd::show::Id),
+    /// Stop a container or group.
+    Stop(cmd::change::Stop),
+    /// List workers.
+    Workers,
+    /// Place nothing new on a worker.
+    Cordon(cmd::change::Name),
+    /// Place on a worker again.
+    Uncordon(cmd::change::Name),
+    /// Place nothing new on a worker, and let it go when it is empty.
+    Drain(cmd::change::Name),
+    /// Every transition, numbered.
+    Events(cmd::show::Events),
+    /// Counts of all containers, and whether every law holds.
+    Audit,
+    /// Write a consistent copy of the store while it runs.
+    Backup(cmd::change::Backup),
 }

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use volley_wire::client::ClientError;
+
 /// How a command failed. The text says what, where and how to mend it, on one line.
 #[derive(Debug)]
 pub enum CommandError {
@@ -10,6 +12,10 @@ pub enum CommandError {
     Failed(String),
     /// The command line, the configuration or the request is wrong: exit code 2.
     Usage(String),
+    /// No server answers, or one could not be started: exit code 3.
+    Unreachable(String),
+    /// There is no such thing, or more than one: exit code 4.
+    NotFound(String),
     /// The server refused it in its present state (full backlog, reused key): exit code 5.
     Refused(String),
     /// The server failed or cannot answer for now: exit code 6.
@@ -29,6 +35,8 @@ impl CommandError {
         match self {
             CommandError::Failed(_) => 1,
             CommandError::Usage(_) => 2,
+            CommandError::Unreachable(_) => 3,
+            CommandError::NotFound(_) => 4,
             CommandError::Refused(_) => 5,
             CommandError::Server(_) => 6,
             CommandError::Ended(code) => *code,
@@ -52,6 +60,8 @@ impl fmt::Display for CommandError {
         match self {
             CommandError::Failed(text)
             | CommandError::Usage(text)
+            | CommandError::Unreachable(text)
+            | CommandError::NotFound(text)
             | CommandError::Refused(text)
             | CommandError::Server(text) => f.write_str(&one_line(text)),
             CommandError::Ended(_) | CommandError::BrokenPipe => Ok(()),
@@ -62,6 +72,21 @@ impl fmt::Display for CommandError {
 impl From<anyhow::Error> for CommandError {
     fn from(error: anyhow::Error) -> Self {
         CommandError::Failed(format!("{error:#}"))
+    }
+}
+
+impl From<ClientError> for CommandError {
+    fn from(error: ClientError) -> Self {
+        let text = error.to_string();
+        match error {
+            ClientError::Unreachable { .. } => CommandError::Unreachable(text),
+            ClientError::Problem { status, .. } => match status.as_u16() {
+                404 => CommandError::NotFound(text),
+                409 | 429 => CommandError::Refused(text),
+                400..=499 => CommandError::Usage(text),
+                _ => CommandError::Server(text),
+            },
+        }
     }
 }
 

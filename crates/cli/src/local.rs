@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use volley_agent::{Happened, Launch, ProcessOptions, ProcessRuntime};
+use volley_api::Logs;
 use volley_control::{AnsweredReport, Control, ControlError, Delivery};
 use volley_ledger::{Order, Progress, Taken, WorkerMessage};
 use volley_model::{Attempt, ContainerId, Epoch, Millis, Nonce, Outcome, StopCause, Worker, WorkerId};
@@ -81,14 +82,10 @@ impl LocalWorkers {
         control.stream_ready(&id, stream);
         Ok(())
     }
+}
 
-    /// What a container has printed, wherever it ran.
-    pub fn output(
-        &self,
-        worker: &WorkerId,
-        container: ContainerId,
-        attempt: u32,
-    ) -> std::io::Result<(Vec<u8>, Vec<u8>)> {
+impl Logs for LocalWorkers {
+    fn output(&self, worker: &WorkerId, container: ContainerId, attempt: u32) -> std::io::Result<(Vec<u8>, Vec<u8>)> {
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         workers.get(worker).map_or(Ok((Vec::new(), Vec::new())), |local| local.runtime.output(container, attempt))
     }

@@ -4,6 +4,7 @@
 use std::io::{self, Write};
 
 use clap::ValueEnum;
+use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -57,6 +58,21 @@ pub fn write_lines(lines: impl IntoIterator<Item = String>) -> io::Result<()> {
         text.push('\n');
     }
     write(&text)
+}
+
+/// Writes a table with a header; only the header when there are no rows.
+pub fn write_table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> io::Result<()> {
+    let mut table = Table::new();
+    // Never wrapped: a row is a line, so that `grep` and `awk` work on it.
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header.iter().map(|h| h.to_uppercase()));
+    for row in rows {
+        table.add_row(row.into_iter().map(|cell| if cell.is_empty() { "-".to_owned() } else { printable(&cell) }));
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    write_line(&table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n"))
 }
 
 /// A text of a client's without control characters, so that it cannot drive the terminal.

@@ -66,7 +66,7 @@ fn exit_codes_and_bad_input() {
         (&["run", "--local", "--cpu=-1", "--", "true"], 2, "--cpu"),
         (&["run", "--local", "--memory", "3Q", "--", "true"], 2, "--memory"),
         (&["run", "--local", "--env", "X", "--", "true"], 2, "KEY=VALUE"),
-        (&["run", "--", "true"], 2, "--local"),
+        (&["--server", "http://127.0.0.1:1", "run", "--", "true"], 3, "no server answers"),
     ];
     for (args, code, words) in table {
         let ran = volley(args);

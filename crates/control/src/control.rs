@@ -8,8 +8,8 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use volley_ledger::{
-    Answer, Attach, CloseSession, Heartbeat, Hint, InventoryItem, OpenSession, Progress, Query, Report, Stop,
-    StopReply, StopTarget, Submit, SubmitRefusal, SubmitReply, Sweep, Verdict, WorkerMessage,
+    Answer, Attach, CloseSession, Heartbeat, Hint, InventoryItem, OpenSession, Progress, Query, Report, Schedulable,
+    SetSchedulable, Stop, StopReply, StopTarget, Submit, SubmitRefusal, SubmitReply, Sweep, Verdict, WorkerMessage,
 };
 use volley_model::{
     Epoch, EventNumber, GroupId, Nonce, SessionId, Submission, TenantName, Timestamp, Worker, WorkerId,
@@ -141,6 +141,16 @@ impl Control {
     /// Stops a container or a group.
     pub async fn stop(&self, target: StopTarget, tenant: TenantName, force: bool) -> Result<StopReply, ControlError> {
         Ok(self.store.call(Stop { target, tenant, force }).await??)
+    }
+
+    /// Cordons, uncordons or drains a worker.
+    pub async fn set_schedulable(&self, worker: WorkerId, to: Schedulable) -> Result<(), ControlError> {
+        Ok(self.store.call(SetSchedulable { worker, to }).await??)
+    }
+
+    /// Writes a consistent copy of the store to a new file on the server.
+    pub async fn backup(&self, file: std::path::PathBuf) -> Result<(), ControlError> {
+        Ok(self.store.backup(file).await?)
     }
 
     /// A read.

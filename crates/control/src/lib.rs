@@ -12,3 +12,8 @@ pub use control::{Control, TurnStats};
 pub use delivery::{AnsweredReport, Attached, Delivery};
 pub use error::ControlError;
 pub use options::{Options, Profile};
+
+/// The records and requests that the API passes on.
+pub use volley_ledger as ledger;
+/// The store's errors.
+pub use volley_store as store;

@@ -1,6 +1,9 @@
 //! Wire formats: protobuf, JSON bodies, conversions, the Rust client. Knows the model only;
 //! nothing of stores, planning or servers.
 
+pub mod client;
+pub mod json;
+
 /// Generated from `proto/volley/v1/volley.proto`.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 pub mod proto {

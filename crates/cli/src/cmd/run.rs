@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
+use volley_api::Logs;
 use volley_control::{Control, ControlError, Options, Profile};
 use volley_ledger::{Answer, ContainerRecord, EventKind, ListQuery, Query, StopTarget};
 use volley_model::{
@@ -18,6 +19,7 @@ use volley_model::{
 };
 use volley_store::embedded::{EmbeddedOptions, EmbeddedStore};
 use volley_store::{Store, StoreError};
+use volley_wire::client::Client;
 
 use crate::command_error::{CommandError, INTERRUPTED};
 use crate::local::LocalWorkers;
@@ -87,15 +89,15 @@ pub struct Run {
 }
 
 /// Runs it to the end.
-pub fn run(run: Run, format: Format) -> Result<(), CommandError> {
-    if !run.local {
-        let text = "there is no server to submit to in this version; add --local to run everything in this process";
-        return Err(CommandError::Usage(text.to_owned()));
-    }
+pub fn run(run: Run, server: &str, format: Format) -> Result<(), CommandError> {
     let submission = submission(&run)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CommandError::Failed(format!("cannot start threads: {error}")))?;
-    runtime.block_on(run_local(&run, submission, format))
+    if run.local {
+        runtime.block_on(run_local(&run, submission, format))
+    } else {
+        runtime.block_on(super::remote::run(&submission, &Client::new(server), format))
+    }
 }
 
 fn submission(run: &Run) -> Result<Submission, CommandError> {
@@ -114,8 +116,10 @@ fn submission(run: &Run) -> Result<Submission, CommandError> {
     spec.priority = run.priority;
     spec.max_wait = run.max_wait;
     spec.stop_grace = run.stop_grace;
-    // Nobody can add a worker to a fleet in this process.
-    spec.on_unplaceable = OnUnplaceable::Fail;
+    if run.local {
+        // Nobody can add a worker to a fleet in this process.
+        spec.on_unplaceable = OnUnplaceable::Fail;
+    }
     if let Some(attempts_max) = run.retry {
         let (backoff, backoff_max) = RETRY_BACKOFF;
         let on = vec![RetryOn::ExitNonzero, RetryOn::Failed, RetryOn::Lost];

@@ -1,0 +1,51 @@
+//! Records as the JSON of the API.
+
+use serde_json::{Value, json};
+use volley_control::ledger::{Audit, ContainerRecord, GroupRecord, WorkerRecord};
+
+/// A container, with why it waits in words.
+pub fn container(record: &ContainerRecord) -> Value {
+    let waiting = record.waiting.as_ref().map(|waiting| {
+        let words: Vec<String> = waiting.reasons.iter().map(ToString::to_string).collect();
+        json!({ "since_ms": waiting.since.0, "not_before_ms": waiting.not_before.map(|at| at.0),
+                "reasons": waiting.reasons, "words": words.join("; ") })
+    });
+    json!({
+        "id": record.id.to_string(), "name": record.name, "state": record.state,
+        "command": std::iter::once(&record.spec.command).chain(&record.spec.args).collect::<Vec<_>>(),
+        "spec": volley_wire::json::spec_to(&record.spec),
+        "attempt": record.attempt.map(|attempt| attempt.number), "worker": record.worker, "gpus": record.gpus,
+        "submitted_at_ms": record.submitted_at.0, "assigned_at_ms": record.assigned_at.map(|at| at.0),
+        "started_at_ms": record.started_at.map(|at| at.0), "finished_at_ms": record.finished_at.map(|at| at.0),
+        "outcome": record.outcome, "outcome_words": record.outcome.as_ref().map(ToString::to_string),
+        "success": record.outcome.as_ref().map(volley_model::Outcome::is_success), "waiting": waiting,
+    })
+}
+
+/// A group.
+pub fn group(record: &GroupRecord) -> Value {
+    json!({
+        "id": record.id.to_string(), "name": record.name, "labels": record.labels, "count": record.count,
+        "submitted_at_ms": record.submitted_at.0, "finished": record.finished, "succeeded": record.succeeded,
+    })
+}
+
+/// A worker.
+pub fn worker(record: &WorkerRecord) -> Value {
+    let worker = &record.view.worker;
+    json!({
+        "id": worker.id, "pool": worker.pool, "status": record.view.status, "connected": record.connected,
+        "labels": worker.labels, "capacity": worker.capacity, "free": record.view.free,
+        "containers": record.containers, "finished": record.finished, "notes": worker.notes,
+    })
+}
+
+/// The audit, as `volley audit --output json` prints it.
+pub fn audit(audit: &Audit) -> Value {
+    json!({
+        "version": 1, "ok": audit.violations.is_empty(), "accepted": audit.accepted, "queued": audit.queued,
+        "claimed": audit.claimed, "assigned": audit.assigned, "starting": audit.starting, "running": audit.running,
+        "stopping": audit.stopping, "finished": audit.finished, "pruned": audit.pruned,
+        "violations": audit.violations,
+    })
+}
