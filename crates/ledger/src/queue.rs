@@ -41,7 +41,7 @@ pub(crate) struct Mark {
     /// Planned against.
     pub(crate) at: FleetVersion,
     pub(crate) reasons: Arc<Vec<WaitReason>>,
-    /// What the feed says: count and best place.
+    /// What the feed says: count and best score.
     pub(crate) told: (u64, Option<Score>),
     /// Under which version it stands in the recheck index: the mark's, or the growth it was handed out for.
     pub(crate) looked_at: FleetVersion,
@@ -73,7 +73,7 @@ impl ShapeQueue {
         Some(BlockedShape {
             hash,
             shape: Arc::clone(&self.shape),
-            count: self.waiting,
+            count: mark.told.0,
             best: place.0,
             since: entry.since(),
             at: mark.at,

@@ -222,12 +222,17 @@ impl Ledger {
         let count = queue.waiting;
         let Some(mark) = queue.mark.as_mut() else { return };
         let (told, told_best): (u64, Option<Score>) = mark.told;
-        if best != told_best || count > told.saturating_mul(2) || count < told / 2 {
+        let far = count > told.saturating_mul(2) || count < told.div_ceil(2);
+        if best != told_best || far || (count != told && count <= EXACT_COUNT_MAX) {
             mark.told = (count, best);
             self.touch(FeedKey::Shape(shape), best.is_none());
         }
     }
 }
+
+/// Up to here the feed tells the exact count of a blocked shape: a planner may want to place them all at once.
+/// Above, a factor of two is enough, and a backlog that grows costs the feed a few entries only.
+const EXACT_COUNT_MAX: u64 = 16;
 
 impl GroupRun {
     /// When what is left of the range has waited too long; `None` for ever.

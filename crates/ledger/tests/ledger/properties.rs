@@ -128,3 +128,16 @@ fn the_sequences_reach_every_state_and_refusal() {
         assert!(tally.get(what).is_some_and(|count| *count >= 5), "'{what}' hardly ever: {tally:#?}");
     }
 }
+
+/// Law 11, after whatever came before.
+#[test]
+fn after_the_faults_everything_drains_and_then_it_is_quiet() {
+    for seed in 1..=argument("VOLLEY_DRAINS", 200) {
+        let mut world = World::new();
+        for step in sequence(seed).1.current() {
+            world.take(&step);
+        }
+        println!("seed {seed}");
+        world.drain();
+    }
+}

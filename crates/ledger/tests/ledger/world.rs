@@ -3,6 +3,7 @@
 
 mod clients;
 mod commits;
+mod drain;
 mod things;
 mod workers;
 

@@ -87,7 +87,11 @@ impl World {
                 None => {
                     op.returned.push(claimed.container);
                     if blocked.insert(claimed.shape) {
-                        op.blocked.push(BlockedMark { shape: claimed.shape, at: claim.fleet.version, reasons: vec![] });
+                        op.blocked.push(BlockedMark {
+                            shape: claimed.shape,
+                            at: claim.fleet.version,
+                            reasons: vec![WaitReason::Unavailable { workers: 1 }],
+                        });
                     }
                 }
             }
@@ -102,7 +106,7 @@ impl World {
         format!("{reply:?}")
     }
 
-    fn first_fit(
+    pub(super) fn first_fit(
         &mut self,
         claimed: &Claimed,
         spec: &Spec,
@@ -151,7 +155,7 @@ impl World {
         Some(BlockedMark { shape: self.shape(shape)?, at, reasons: vec![WaitReason::NoWorkers] })
     }
 
-    fn spec_of(&self, id: ContainerId) -> Option<(Spec, ContainerState)> {
+    pub(super) fn spec_of(&self, id: ContainerId) -> Option<(Spec, ContainerState)> {
         match self.ledger().container(id)? {
             Found::Live(record) => Some(((*record.spec).clone(), record.state)),
             Found::Finished(_) => None,
