@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use volley_model::{Attempt, ContainerId, Millis, Outcome, Spec, StopCause, WorkerId};
 
 use crate::log_file::{self, LogFile};
+use crate::{Happened, Launch};
 
 /// Output that is still in the pipes when all processes of a container are gone is read for at most this long: a
 /// process that left its group may hold them open for ever.
@@ -32,26 +33,6 @@ pub struct ProcessOptions {
     pub worker: WorkerId,
     /// Directories and output of containers are kept here.
     pub state_dir: PathBuf,
-}
-
-/// What to start.
-#[derive(Debug, Clone)]
-pub struct Launch {
-    /// Which container.
-    pub container: ContainerId,
-    /// Which attempt.
-    pub attempt: Attempt,
-    /// What to run.
-    pub spec: Arc<Spec>,
-}
-
-/// What became of an attempt.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Happened {
-    /// Its process runs.
-    Running,
-    /// It ended; said once.
-    Ended(Outcome),
 }
 
 type Key = (ContainerId, Attempt);

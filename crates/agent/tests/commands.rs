@@ -16,7 +16,7 @@ fn start(dir: &Path, spec: Spec) -> (ProcessRuntime, Receiver) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let options = ProcessOptions { worker: WorkerId::new("w1").unwrap(), state_dir: dir.to_owned() };
     let runtime = ProcessRuntime::new(options, sender);
-    runtime.start(Launch { container: CONTAINER, attempt: ATTEMPT, spec: Arc::new(spec) });
+    runtime.start(Launch { container: CONTAINER, attempt: ATTEMPT, spec: Arc::new(spec), gpus: Vec::new() });
     (runtime, receiver)
 }
 

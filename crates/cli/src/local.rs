@@ -188,7 +188,7 @@ async fn on_order(control: &Control, worker: &LocalWorker, order: Order) {
     match order {
         Order::Start { container, attempt, spec, .. } => {
             send(control, worker, (container, attempt), Progress::Accepted).await;
-            worker.runtime.start(Launch { container, attempt, spec });
+            worker.runtime.start(Launch { container, attempt, spec, gpus: Vec::new() });
         }
         Order::Stop { container, attempt, grace } => {
             if !worker.runtime.stop(container, attempt, grace) {

@@ -33,3 +33,4 @@ pub use query::*;
 pub use read::{Found, FoundPage};
 pub use reply::*;
 pub use restore::{RestoreError, Stored};
+pub use volley_model::Progress;

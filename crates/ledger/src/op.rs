@@ -3,7 +3,7 @@
 
 use volley_model::{
     Attempt, BlockedMark, ClaimNumber, CommitNumber, ContainerId, DeliveryNumber, Epoch, FleetVersion, GroupId,
-    HoldRequest, Millis, Nonce, Outcome, Placement, Pool, PoolName, SessionId, ShapeHash, Submission, TenantName,
+    HoldRequest, Millis, Nonce, Placement, Pool, PoolName, Progress, SessionId, ShapeHash, Submission, TenantName,
     Worker, WorkerId,
 };
 
@@ -115,17 +115,6 @@ pub struct InventoryItem {
     pub attempt: Attempt,
     /// How far it is.
     pub progress: Progress,
-}
-
-/// How far an attempt is, as its worker says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Progress {
-    /// The worker took it and is about to start it.
-    Accepted,
-    /// Its process runs.
-    Running,
-    /// It ended.
-    Ended(Outcome),
 }
 
 /// Renews leases: of the session and of workers whose streams it holds.

@@ -69,6 +69,17 @@ impl Outcome {
     }
 }
 
+/// How far an attempt is, as its worker says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// The worker took it and is about to start it.
+    Accepted,
+    /// Its process runs.
+    Running,
+    /// It ended.
+    Ended(Outcome),
+}
+
 /// Why workers of a pool cannot take a shape at present, with counts; printed by `ps` and `explain`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all = "snake_case")]

@@ -18,7 +18,7 @@ pub mod words;
 pub mod worker;
 
 pub use capacity::{Capacity, Free, GPU_DEVICES_MAX, GpuGrant, Misfit};
-pub use container::{ContainerState, Outcome, StopCause, WaitReason};
+pub use container::{ContainerState, Outcome, Progress, StopCause, WaitReason};
 pub use feasible::{Infeasible, feasible};
 pub use fleet::{
     BlockedMark, BlockedShape, Claimed, FleetChanges, HoldRequest, HoldView, Placement, Refusal, Score, WorkerView,

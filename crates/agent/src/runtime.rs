@@ -1,0 +1,68 @@
+//! The seam between a worker and what runs its containers. Knows nothing of servers.
+
+use std::io;
+use std::sync::Arc;
+
+use volley_model::{Attempt, ContainerId, GpuGrant, Millis, Outcome, Progress, Spec};
+
+/// What to start.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// Which container.
+    pub container: ContainerId,
+    /// Which attempt.
+    pub attempt: Attempt,
+    /// What to run.
+    pub spec: Arc<Spec>,
+    /// Which GPU devices it got.
+    pub gpus: Vec<GpuGrant>,
+}
+
+/// What became of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Happened {
+    /// Its process runs.
+    Running,
+    /// It ended; said once.
+    Ended(Outcome),
+}
+
+/// An attempt that an earlier life of the worker left.
+#[derive(Debug, Clone)]
+pub struct Left {
+    /// What was started.
+    pub launch: Launch,
+    /// How far it is. `Ended` stays until it is forgotten.
+    pub progress: Progress,
+}
+
+/// What is kept of one stream of a container, from a place on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Output {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// The place after them, counted in bytes since the attempt's start.
+    pub next: u64,
+}
+
+/// Runs containers. What becomes of them is told by the channel that it was made with.
+pub trait Runtime: Send + Sync + 'static {
+    /// What an earlier life of this worker left: what runs goes on and is watched from now on. Called once, first.
+    fn adopt(&self) -> io::Result<Vec<Left>>;
+
+    /// Notes an attempt, so that a next life knows of it, and starts it; does nothing when it is there already.
+    fn start(&self, launch: Launch);
+
+    /// Ends an attempt: SIGTERM, and SIGKILL after the grace (at once when it is zero). False when it is not running
+    /// here. The end is told as [`Outcome::Stopped`].
+    fn stop(&self, container: ContainerId, attempt: Attempt, grace: Millis) -> bool;
+
+    /// The server has the end of this attempt: a next life need not report it. Its output is kept for a while.
+    fn forget(&self, container: ContainerId, attempt: Attempt);
+
+    /// Output of an attempt from a place on, at most `max` bytes; what was rotated away is skipped.
+    fn output(&self, container: ContainerId, attempt: u32, stderr: bool, from: u64, max: usize) -> io::Result<Output>;
+
+    /// No attempt of this number runs here any more (so its output is complete).
+    fn ended(&self, container: ContainerId, attempt: u32) -> bool;
+}
