@@ -2,6 +2,7 @@
 //! nothing of stores, planning or servers.
 
 pub mod client;
+pub mod convert;
 pub mod json;
 
 /// Generated from `proto/volley/v1/volley.proto`.
