@@ -1,9 +1,14 @@
 //! What runs containers on a machine: the worker and its runtimes. Knows the model and the wire
 //! only; nothing of stores, planning or servers.
 
+mod attempts;
+mod epoch_file;
 mod log_file;
+mod output_page;
 pub mod process;
 mod runtime;
+mod worker;
 
 pub use process::{ProcessOptions, ProcessRuntime};
 pub use runtime::{Happened, Launch, Left, Output, Runtime};
+pub use worker::{WorkerError, WorkerOptions, run};

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, watch};
-use volley_model::{Attempt, ContainerId, Millis, Outcome, Spec, StopCause, WorkerId};
+use volley_model::{Attempt, ContainerId, Millis, Outcome, StopCause, WorkerId};
 
 use crate::log_file::{self, LogFile};
 use crate::{Happened, Launch};

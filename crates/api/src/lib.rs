@@ -1,9 +1,14 @@
-//! The HTTP server: routes, limits, problem details, the event stream. On loopback only, for
-//! there are no tokens yet. Knows nothing of stores and planning.
+//! The HTTP and gRPC servers on one port: routes, limits, problem details, the event stream,
+//! the workers' streams. On loopback only, for there are no tokens yet. Knows nothing of stores and planning.
 
+mod logs;
 mod problem;
 mod records;
 mod routes;
 mod server;
+mod streams;
+mod volley_service;
+mod workers_service;
 
-pub use server::{ApiOptions, BindError, Logs, Server};
+pub use server::{ApiOptions, BindError, Server};
+pub use streams::WorkerStreams;

@@ -24,6 +24,11 @@ impl Problem {
         Self { status, detail: detail.into() }
     }
 
+    /// In words.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// There is no such thing.
     pub fn not_found(what: impl std::fmt::Display) -> Self {
         Self::new(StatusCode::NOT_FOUND, format!("there is no {what}"))

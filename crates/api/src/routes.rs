@@ -13,19 +13,25 @@ use axum::routing::{get, post};
 use futures_util::stream;
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
-use sha2::Digest;
 use volley_control::Control;
 use volley_control::ledger::{
     Answer, ContainerRecord, Event, EventPage, ListQuery, PrefixMatch, Query, Schedulable, StopTarget,
 };
 use volley_model::{ContainerId, EventNumber, GroupId, TenantName, WorkerId};
+use volley_wire::proto::volley_server::{self, VolleyServer};
+use volley_wire::proto::workers_server::{self, WorkersServer};
 
-use crate::Logs;
+use crate::WorkerStreams;
+use crate::logs::{Reader, Which};
 use crate::problem::Problem;
 use crate::records;
+use crate::volley_service::VolleyService;
+use crate::workers_service::WorkersService;
 
 /// Largest body of a submission.
 const BODY_BYTES_MAX: usize = 16 << 20;
+/// Largest message of a worker: an inventory of 100,000 attempts takes 5 MiB.
+const GRPC_BYTES_MAX: usize = 32 << 20;
 /// Most containers or events of one page.
 const PAGE_MAX: u32 = 1_000;
 /// Longest wait of a read of events.
@@ -34,12 +40,16 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 struct Shared {
     control: Arc<Control>,
-    logs: Arc<dyn Logs>,
+    streams: Arc<WorkerStreams>,
 }
 
 type Answered = Result<Json<Value>, Problem>;
 
-pub(crate) fn routes(control: Arc<Control>, logs: Arc<dyn Logs>) -> Router {
+pub(crate) fn routes(control: Arc<Control>, streams: Arc<WorkerStreams>) -> Router {
+    let workers_service = WorkersService { control: Arc::clone(&control), streams: Arc::clone(&streams) };
+    let workers_service = WorkersServer::new(workers_service).max_decoding_message_size(GRPC_BYTES_MAX);
+    let volley_service = VolleyServer::new(VolleyService { control: Arc::clone(&control) });
+    let volley_service = volley_service.max_decoding_message_size(BODY_BYTES_MAX);
     Router::new()
         .route("/v1/containers", get(list).post(submit))
         .route("/v1/containers/{id}", get(container).delete(stop))
@@ -54,7 +64,9 @@ pub(crate) fn routes(control: Arc<Control>, logs: Arc<dyn Logs>) -> Router {
         .route("/readyz", get(audit_ready))
         .fallback(async || Problem::not_found("such path; see docs/architecture.md"))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(Shared { control, logs })
+        .with_state(Shared { control, streams })
+        .route_service(&format!("/{}/{{*method}}", workers_server::SERVICE_NAME), workers_service)
+        .route_service(&format!("/{}/{{*method}}", volley_server::SERVICE_NAME), volley_service)
 }
 
 fn unexpected() -> Problem {
@@ -76,16 +88,11 @@ async fn submit(
         Some(Err(_)) => return Err(Problem::new(StatusCode::BAD_REQUEST, "Idempotency-Key: give ASCII text")),
     };
     let submission = volley_wire::json::submission_from(&body, TenantName::default(), key)?;
-    let reply = shared.control.submit(submission, digest(&body)).await?;
+    let digest = submission.digest();
+    let reply = shared.control.submit(submission, digest).await?;
     let status = if reply.repeated { StatusCode::OK } else { StatusCode::CREATED };
     let answer = json!({ "group": reply.group.to_string(), "count": reply.count, "repeated": reply.repeated });
     Ok((status, Json(answer)).into_response())
-}
-
-/// Tells a repeat from a reused key: the first half of SHA-256.
-fn digest(body: &[u8]) -> u128 {
-    let digest = sha2::Sha256::digest(body);
-    u128::from_be_bytes(digest[..16].try_into().expect("SHA-256 has 32 bytes"))
 }
 
 async fn list(State(shared): State<Shared>, Params(params): Params<HashMap<String, String>>) -> Answered {
@@ -177,17 +184,25 @@ async fn stop(
     })))
 }
 
-async fn logs_of(State(shared): State<Shared>, Path(text): Path<String>) -> Result<Response, Problem> {
+async fn logs_of(
+    State(shared): State<Shared>,
+    Path(text): Path<String>,
+    Params(params): Params<HashMap<String, String>>,
+) -> Result<Response, Problem> {
     let Named::Container(id) = resolve(&shared, &text).await? else {
         let words = format!("'{text}' is a group; name one of its containers, as in {text}-0");
         return Err(Problem::new(StatusCode::CONFLICT, words));
     };
-    let record = record(&shared, id).await?;
-    let (Some(worker), Some(attempt)) = (&record.worker, record.attempt) else { return Ok("".into_response()) };
-    let failed = |error: std::io::Error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
-    let (mut stdout, stderr) = shared.logs.output(worker, id, attempt.number).map_err(failed)?;
-    stdout.extend(stderr);
-    Ok(stdout.into_response())
+    let which = match params.get("stream").map_or("both", String::as_str) {
+        "both" => Which::Both,
+        "stdout" => Which::Stdout,
+        "stderr" => Which::Stderr,
+        _ => return Err(Problem::new(StatusCode::BAD_REQUEST, "stream: give 'stdout', 'stderr' or 'both'")),
+    };
+    let follow = params.get("follow").is_some_and(|follow| follow == "true");
+    record(&shared, id).await?;
+    let body = Reader::new(shared.control, shared.streams, id, which, follow).body().await?;
+    Ok(([(http::header::CONTENT_TYPE, "application/octet-stream")], body).into_response())
 }
 
 async fn workers(State(shared): State<Shared>) -> Answered {

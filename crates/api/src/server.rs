@@ -4,15 +4,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use volley_control::Control;
-use volley_model::{ContainerId, WorkerId};
 
-/// Where output of containers is found.
-pub trait Logs: Send + Sync + 'static {
-    /// What is kept of an attempt's stdout and stderr.
-    fn output(&self, worker: &WorkerId, container: ContainerId, attempt: u32) -> io::Result<(Vec<u8>, Vec<u8>)>;
-}
+use crate::WorkerStreams;
 
 /// The settings of a server's port.
 #[derive(Debug, Clone)]
@@ -59,14 +55,24 @@ impl Server {
         self.listener.local_addr()
     }
 
-    /// Answers until `shutdown` ends.
+    /// Answers until `shutdown` ends; then closes the workers' streams and lets short requests end.
     pub async fn serve(
         self,
         control: Arc<Control>,
-        logs: Arc<dyn Logs>,
+        streams: Arc<WorkerStreams>,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> io::Result<()> {
-        let routes = crate::routes::routes(control, logs);
-        axum::serve(self.listener, routes).with_graceful_shutdown(shutdown).await
+        let routes = crate::routes::routes(control, Arc::clone(&streams));
+        let listener = self.listener.tap_io(|connection| {
+            // Answers are small and wanted at once; without it they wait for the other end's acknowledgement.
+            if let Err(error) = connection.set_nodelay(true) {
+                tracing::debug!(%error, "no TCP_NODELAY");
+            }
+        });
+        let shutdown = async move {
+            shutdown.await;
+            streams.close_all();
+        };
+        axum::serve(listener, routes).with_graceful_shutdown(shutdown).await
     }
 }

@@ -8,8 +8,9 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use volley_ledger::{
-    Answer, Attach, CloseSession, Heartbeat, Hint, InventoryItem, OpenSession, Progress, Query, Report, Schedulable,
-    SetSchedulable, Stop, StopReply, StopTarget, Submit, SubmitRefusal, SubmitReply, Sweep, Verdict, WorkerMessage,
+    Answer, Attach, CloseSession, Detach, Heartbeat, Hint, InventoryItem, OpenSession, Progress, Query, Report,
+    Schedulable, SetSchedulable, Stop, StopReply, StopTarget, Submit, SubmitRefusal, SubmitReply, Sweep, Verdict,
+    WorkerMessage,
 };
 use volley_model::{
     Epoch, EventNumber, GroupId, Nonce, SessionId, Submission, TenantName, Timestamp, Worker, WorkerId,
@@ -190,6 +191,18 @@ impl Control {
     pub fn stream_ready(&self, worker: &WorkerId, stream: Nonce) {
         self.streams.ready(worker, stream);
         self.outboxes.notify_one();
+    }
+
+    /// The worker is about to leave: nothing new is placed on it.
+    pub async fn leaving(&self, worker: &WorkerId) -> Result<(), ControlError> {
+        self.set_schedulable(worker.clone(), Schedulable::Drain { deadline: None }).await
+    }
+
+    /// The worker leaves: its lease ends now.
+    pub async fn leave(&self, worker: &WorkerId, stream: Nonce) -> Result<(), ControlError> {
+        self.streams.detach(worker, stream);
+        self.store.call(Detach { session: self.session(), worker: worker.clone(), stream }).await?;
+        Ok(())
     }
 
     /// The stream is closed.

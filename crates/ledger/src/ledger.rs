@@ -97,6 +97,7 @@ impl Ledger {
             Operation::Commit(op) => Reply::Commit(self.commit(op, &mut out)),
             Operation::Attach(op) => Reply::Attach(self.attach(*op, &mut out)),
             Operation::Heartbeat(op) => Reply::Heartbeat(self.heartbeat(&op)),
+            Operation::Detach(op) => Reply::Detach(self.detach(&op, &mut out)),
             Operation::Report(op) => Reply::Report(self.report(op, &mut out)),
             Operation::Stop(op) => Reply::Stop(self.stop(&op, &mut out)),
             Operation::SetSchedulable(op) => Reply::SetSchedulable(self.set_schedulable(&op, &mut out)),

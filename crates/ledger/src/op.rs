@@ -18,6 +18,7 @@ pub enum Operation {
     Commit(Commit),
     Attach(Box<Attach>),
     Heartbeat(Heartbeat),
+    Detach(Detach),
     Report(Report),
     Stop(Stop),
     SetSchedulable(SetSchedulable),
@@ -124,6 +125,17 @@ pub struct Heartbeat {
     pub session: SessionId,
     /// Worker, its stream and epoch.
     pub workers: Vec<(WorkerId, Nonce, Epoch)>,
+}
+
+/// A worker leaves by itself: its lease ends at once, and what it still held is lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Detach {
+    /// The server that holds the stream.
+    pub session: SessionId,
+    /// Which.
+    pub worker: WorkerId,
+    /// Its stream; a fenced one has no say.
+    pub stream: Nonce,
 }
 
 /// Messages from workers, for all workers of a server at once.
@@ -259,6 +271,7 @@ requests! {
     Commit => Result<crate::CommitReply, crate::SessionRefusal>,
     Attach => Result<crate::AttachReply, crate::AttachRefusal>,
     Heartbeat => crate::HeartbeatReply,
+    Detach => bool,
     Report => Vec<crate::Verdict>,
     Stop => Result<crate::StopReply, crate::NotFound>,
     SetSchedulable => Result<(), crate::NotFound>,

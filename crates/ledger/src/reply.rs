@@ -19,6 +19,8 @@ pub enum Reply {
     Commit(Result<CommitReply, SessionRefusal>),
     Attach(Result<AttachReply, AttachRefusal>),
     Heartbeat(HeartbeatReply),
+    /// Whether it was this stream's to say.
+    Detach(bool),
     Report(Vec<Verdict>),
     Stop(Result<StopReply, NotFound>),
     SetSchedulable(Result<(), NotFound>),

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
 use crate::{Spec, TenantName};
 
 mod check;
@@ -37,6 +39,20 @@ pub struct Submission {
     pub labels: BTreeMap<String, String>,
     /// Runs of identical specs, in order of index. Not empty; counts sum to at most [`GROUP_CONTAINERS_MAX`].
     pub runs: Vec<Run>,
+}
+
+impl Submission {
+    /// Tells a repeat of a submission from another one under the same client key: the first 16 bytes of SHA-256 over
+    /// all but tenant and key.
+    #[must_use]
+    pub fn digest(&self) -> u128 {
+        let mut hasher = Sha256::new();
+        crate::shape::digest_debug(&mut hasher, &(&self.name, &self.labels));
+        for run in &self.runs {
+            crate::shape::digest_debug(&mut hasher, &(run.spec.hash(), run.count));
+        }
+        crate::shape::first_16(&hasher.finalize())
+    }
 }
 
 /// Neighbours in a group that share one spec.

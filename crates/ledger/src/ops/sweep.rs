@@ -7,7 +7,7 @@ use volley_model::{
 use crate::effects::Effects;
 use crate::ledger::Ledger;
 use crate::state::Expiring;
-use crate::{Change, EventKind, Sweep, SweepReply};
+use crate::{Change, Detach, EventKind, Sweep, SweepReply};
 
 impl Ledger {
     pub(crate) fn sweep(&mut self, op: &Sweep, out: &mut Effects) -> SweepReply {
@@ -88,6 +88,16 @@ impl Ledger {
                 Some(lost_at) => self.forget_lost(&id, lost_at, out),
             }
         }
+    }
+
+    /// A worker says that it leaves: its lease ends now.
+    pub(crate) fn detach(&mut self, op: &Detach, out: &mut Effects) -> bool {
+        let entry = self.workers.get(&op.worker);
+        let its_own = entry.is_some_and(|w| w.lost_at.is_none() && w.stream == Some((op.session, op.stream)));
+        if its_own {
+            self.lose_worker(&op.worker, out);
+        }
+        its_own
     }
 
     /// A worker lost its lease: its attempts are lost, but for those that are to be kept.

@@ -1,6 +1,6 @@
 //! Attach: registration, epochs, inventories, streams, and capacity that changes.
 
-use volley_ledger::{AttachRefusal, LedgerOptions, Progress, Schedulable, SetSchedulable, TakeFrom, Verdict};
+use volley_ledger::{AttachRefusal, Detach, LedgerOptions, Progress, Schedulable, SetSchedulable, TakeFrom, Verdict};
 use volley_model::{
     Attempt, Bytes, ContainerState, CpuMilli, DeliveryNumber, Millis, Nonce, OnDisconnect, Outcome, Refusal, Retry,
     WorkerStatus,
@@ -293,4 +293,22 @@ fn uncordon_lets_work_in_again() {
     assert_eq!(cell.assign(&agent, &spec(), 1).len(), 1);
     let nobody = volley_model::WorkerId::new("nobody").unwrap();
     assert!(cell.call(SetSchedulable { worker: nobody, to: Schedulable::Open }).is_err());
+}
+
+#[test]
+fn a_worker_that_leaves_is_not_waited_for() {
+    let (mut cell, mut agent) = one_worker(2);
+    let running = cell.assign(&agent, &spec(), 1)[0];
+    let waiting = cell.assign(&agent, &spec(), 1)[0];
+    cell.say(&agent, running, Progress::Running);
+    let older = agent.clone();
+    cell.attach(&mut agent, vec![item(running, Progress::Running)]).unwrap();
+    let leave =
+        |agent: &Agent| Detach { session: agent.session, worker: agent.worker.id.clone(), stream: agent.stream };
+    assert!(!cell.call(leave(&older)), "a fenced stream has no say");
+    assert_eq!(cell.state(running.0), ContainerState::Running);
+    assert!(cell.call(leave(&agent)));
+    assert_eq!(cell.state(running.0), ContainerState::Queued);
+    assert_eq!(cell.state(waiting.0), ContainerState::Queued);
+    assert!(!cell.call(leave(&agent)), "it is gone");
 }

@@ -1,0 +1,494 @@
+//! A worker's life: connects to a server, tells what it holds, takes orders, reports until it
+//! is answered, and ends what it may not go on with when its lease ends.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status, Streaming};
+use volley_model::{Attempt, ContainerId, Epoch, Millis, Outcome, Progress, Spec, SpecHash, ValidationError, Worker};
+use volley_wire::convert;
+use volley_wire::proto::workers_client::WorkersClient;
+use volley_wire::proto::{self, from_worker, to_worker};
+
+use crate::attempts::{Attempts, Key, Next};
+use crate::epoch_file::EpochFile;
+use crate::output_page::answer;
+use crate::{Happened, Launch, Runtime};
+
+/// Messages that wait for the connection.
+const MESSAGES_MAX: usize = 64;
+/// Largest message of a server.
+const MESSAGE_BYTES_MAX: usize = 32 << 20;
+/// Connecting takes at most this.
+const CONNECT_WAIT: Duration = Duration::from_secs(5);
+/// Wait before the second try to connect, and the longest; doubles with each.
+const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// Reports without a verdict are sent again after one to two of these.
+const REPEAT_EVERY: Duration = Duration::from_secs(1);
+/// A heartbeat this often at least; more often with a short lease.
+const HEARTBEAT_MAX: Duration = Duration::from_secs(10);
+/// Heartbeats in a lease.
+const HEARTBEATS_PER_LEASE: u32 = 6;
+/// A server that ends is given so long to take the last message.
+const LEAVE_WAIT: Duration = Duration::from_secs(5);
+
+/// The settings of a worker.
+#[derive(Debug, Clone)]
+pub struct WorkerOptions {
+    /// Where the server answers, as in `http://127.0.0.1:7171`.
+    pub server: String,
+    /// What it is and offers.
+    pub worker: Worker,
+    /// Where its epoch is kept over its lives; `None` for a worker that is a new one each time.
+    pub epoch_file: Option<PathBuf>,
+    /// Told each time that it is attached.
+    pub attached: Option<mpsc::UnboundedSender<Epoch>>,
+}
+
+/// Why a worker gave up.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// No address of a server.
+    #[error("'{server}' is not a server's address ({problem}); give one as in http://127.0.0.1:7171")]
+    Address {
+        /// What was given.
+        server: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The server does not take it.
+    #[error("the server refuses this worker: {0}")]
+    Refused(String),
+    /// Its own state cannot be read or written.
+    #[error("{0}")]
+    State(#[from] std::io::Error),
+}
+
+/// The right to go on: counts from the sending of the last acknowledged heartbeat, less a margin.
+#[derive(Debug, Clone, Copy)]
+struct Lease {
+    term: Duration,
+    renewed: Instant,
+    ended: bool,
+}
+
+impl Lease {
+    /// A tenth is left for clocks that differ and for ending what runs.
+    fn deadline(&self) -> Instant {
+        self.renewed + self.term * 9 / 10
+    }
+}
+
+/// What ends a wait that is not about the stream.
+enum Event {
+    Happened(ContainerId, Attempt, Happened),
+    LeaseEnded,
+    Repeat,
+    Shutdown,
+}
+
+/// An open stream.
+struct Stream {
+    out: mpsc::Sender<proto::FromWorker>,
+    inbound: Streaming<proto::ToWorker>,
+    specs: HashMap<SpecHash, Arc<Spec>>,
+    heartbeats: BTreeMap<u64, Instant>,
+    heartbeat_at: Instant,
+}
+
+struct Life {
+    options: WorkerOptions,
+    runtime: Arc<dyn Runtime>,
+    happened: mpsc::UnboundedReceiver<(ContainerId, Attempt, Happened)>,
+    shutdown: watch::Receiver<u32>,
+    attempts: Attempts,
+    epoch: EpochFile,
+    lease: Option<Lease>,
+    repeat_at: Instant,
+    leaving: bool,
+    /// Said once per outage.
+    complained: bool,
+}
+
+/// Runs a worker until `shutdown` has counted to 1 and all that runs has ended (a count of 2: at once).
+///
+/// # Errors
+/// When it can never attach: a bad address, a name in use, settings that the server refuses.
+pub async fn run(
+    options: WorkerOptions,
+    runtime: Arc<dyn Runtime>,
+    happened: mpsc::UnboundedReceiver<(ContainerId, Attempt, Happened)>,
+    shutdown: watch::Receiver<u32>,
+) -> Result<(), WorkerError> {
+    let address = |problem: String| WorkerError::Address { server: options.server.clone(), problem };
+    let endpoint = Endpoint::from_shared(options.server.clone()).map_err(|error| address(error.to_string()))?;
+    if endpoint.uri().scheme_str() != Some("http") || endpoint.uri().host().is_none() {
+        return Err(address("no http:// and host".to_owned()));
+    }
+    let endpoint = endpoint.connect_timeout(CONNECT_WAIT).tcp_nodelay(true);
+    let endpoint = endpoint.http2_keep_alive_interval(HEARTBEAT_MAX).keep_alive_while_idle(true);
+    let mut attempts = Attempts::default();
+    for left in runtime.adopt()? {
+        // As for one that was stopped now: nobody asked the life before for it, or the server knows.
+        let progress = match left.progress {
+            Progress::Ended(Outcome::Stopped { .. }) => Progress::Ended(Outcome::Lost),
+            progress => progress,
+        };
+        attempts.accept(&left.launch, progress);
+    }
+    let epoch = EpochFile::open(options.epoch_file.clone())?;
+    let repeat_at = Instant::now() + REPEAT_EVERY;
+    let (lease, leaving, complained) = (None, false, false);
+    let mut life =
+        Life { options, runtime, happened, shutdown, attempts, epoch, lease, repeat_at, leaving, complained };
+    life.run(&endpoint).await
+}
+
+impl Life {
+    async fn run(&mut self, endpoint: &Endpoint) -> Result<(), WorkerError> {
+        let mut wait = Duration::ZERO;
+        loop {
+            let pause = tokio::time::sleep(wait);
+            if self.meanwhile(pause).await.is_none() {
+                return Ok(());
+            }
+            let Some(channel) = self.meanwhile(endpoint.connect()).await else { return Ok(()) };
+            let opened = match channel {
+                Ok(channel) => self.open(channel).await?,
+                Err(error) => {
+                    self.complain(&innermost(&error));
+                    None
+                }
+            };
+            wait = if wait.is_zero() { RETRY_WAIT.0 } else { (wait * 2).min(RETRY_WAIT.1) };
+            if let Some(mut stream) = opened {
+                (wait, self.complained) = (RETRY_WAIT.0, false);
+                if self.connected(&mut stream).await? {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn complain(&mut self, reason: &str) {
+        if !std::mem::replace(&mut self.complained, true) {
+            let server = &self.options.server;
+            tracing::warn!(%server, reason, "no server takes this worker; it tries on");
+        }
+    }
+
+    /// Waits for something of the connection and sees to all else meanwhile. `None` when the worker is done.
+    async fn meanwhile<T>(&mut self, what: impl Future<Output = T>) -> Option<T> {
+        tokio::pin!(what);
+        loop {
+            if self.leaving && self.attempts.to_stop().is_empty() {
+                return None;
+            }
+            tokio::select! {
+                done = &mut what => return Some(done),
+                event = self.event() => self.on_event(event),
+            }
+        }
+    }
+
+    /// Opens a stream: hello, then the server's welcome with a verdict on all that is held. `None`: try again.
+    async fn open(&mut self, channel: Channel) -> Result<Option<Stream>, WorkerError> {
+        let mut client = WorkersClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let (out, receiver) = mpsc::channel(MESSAGES_MAX);
+        let inventory = self.attempts.inventory();
+        let mut hello = convert::worker_to(&self.options.worker);
+        hello.epoch = self.epoch.get().map(convert::epoch_to);
+        hello.inventory = inventory.iter().map(|((id, attempt), p)| convert::report_to(*id, *attempt, p)).collect();
+        let hello = proto::FromWorker { message: Some(from_worker::Message::Hello(hello)) };
+        let sent_at = Instant::now();
+        out.try_send(hello).expect("the channel is new and has room");
+        let welcomed = async {
+            let mut inbound = client.attach(ReceiverStream::new(receiver)).await?.into_inner();
+            match inbound.message().await?.and_then(|first| first.message) {
+                Some(to_worker::Message::Welcome(welcome)) => Ok((inbound, welcome)),
+                _ => Err(Status::internal("the server's first message is no welcome")),
+            }
+        };
+        let Some(welcomed) = self.meanwhile(tokio::time::timeout(CONNECT_WAIT, welcomed)).await else {
+            return Ok(None);
+        };
+        let (inbound, welcome) = match welcomed {
+            Ok(Ok(welcomed)) => welcomed,
+            Ok(Err(status)) => return self.refused(&status).map(|()| None),
+            Err(_) => {
+                self.complain("it does not answer");
+                return Ok(None);
+            }
+        };
+        let term = Duration::from_millis(welcome.lease_ms);
+        self.lease = Some(Lease { term, renewed: sent_at, ended: false });
+        let epoch = welcome.epoch.map(convert::epoch_from);
+        let epoch = epoch.ok_or_else(|| WorkerError::Refused("its welcome has no epoch".to_owned()))?;
+        self.epoch.set(epoch)?;
+        for ((key, progress), keep) in inventory.iter().zip(welcome.keep) {
+            self.on_verdict(*key, convert::progress_number(progress), keep);
+        }
+        if let Some(attached) = &self.options.attached {
+            // Whoever wanted to know may have gone.
+            let _ = attached.send(epoch);
+        }
+        tracing::info!(worker = %self.options.worker.id, epoch = epoch.number, "attached");
+        let heartbeat_at = Instant::now() + heartbeat_every(term);
+        Ok(Some(Stream { out, inbound, specs: HashMap::new(), heartbeats: BTreeMap::new(), heartbeat_at }))
+    }
+
+    fn refused(&mut self, status: &Status) -> Result<(), WorkerError> {
+        let reason = status.message();
+        let for_good = match status.code() {
+            Code::InvalidArgument | Code::ResourceExhausted | Code::Unimplemented | Code::PermissionDenied => true,
+            // A life before this one may still be noted as connected; a worker without a past has the wrong name.
+            Code::AlreadyExists => self.epoch.get().is_none() && self.attempts.is_empty(),
+            _ => false,
+        };
+        if for_good {
+            return Err(WorkerError::Refused(reason.to_owned()));
+        }
+        self.complain(reason);
+        Ok(())
+    }
+
+    /// Works until the stream breaks (false) or the worker is done (true).
+    async fn connected(&mut self, stream: &mut Stream) -> Result<bool, WorkerError> {
+        if self.leaving {
+            self.say_leave(stream, false).await;
+        }
+        let mut left = self.leaving;
+        let out = stream.out.clone();
+        loop {
+            if self.leaving && !left {
+                self.say_leave(stream, false).await;
+                left = true;
+            }
+            if self.leaving && self.attempts.only_kept() {
+                self.leave(stream).await;
+                return Ok(true);
+            }
+            tokio::select! {
+                permit = out.reserve(), if self.attempts.has_due() => {
+                    let Ok(permit) = permit else { return Ok(false) };
+                    let due = self.attempts.take_due();
+                    let reports = due.iter().map(|((id, attempt), p)| convert::report_to(*id, *attempt, p)).collect();
+                    let reports = from_worker::Message::Reports(proto::Reports { reports });
+                    permit.send(proto::FromWorker { message: Some(reports) });
+                }
+                message = stream.inbound.message() => match message {
+                    Ok(Some(proto::ToWorker { message: Some(message) })) => self.on_message(message, stream),
+                    // From a newer server.
+                    Ok(Some(_)) => {}
+                    Ok(None) => return Ok(false),
+                    Err(status) => {
+                        tracing::info!(reason = status.message(), "the stream broke");
+                        return Ok(false);
+                    }
+                },
+                () = tokio::time::sleep_until(stream.heartbeat_at) => self.heartbeat(stream),
+                event = self.event() => self.on_event(event),
+            }
+        }
+    }
+
+    fn heartbeat(&mut self, stream: &mut Stream) {
+        let term = self.lease.map_or(HEARTBEAT_MAX, |lease| lease.term);
+        let now = Instant::now();
+        stream.heartbeat_at = now + heartbeat_every(term);
+        let number = stream.heartbeats.last_key_value().map_or(1, |(last, _)| last + 1);
+        let heartbeat = from_worker::Message::Heartbeat(proto::Heartbeat { number });
+        // A connection that takes nothing renews nothing.
+        if stream.out.try_send(proto::FromWorker { message: Some(heartbeat) }).is_ok() {
+            stream.heartbeats.insert(number, now);
+            while stream.heartbeats.len() > MESSAGES_MAX {
+                stream.heartbeats.pop_first();
+            }
+        }
+    }
+
+    /// The next thing that is not about the stream.
+    async fn event(&mut self) -> Event {
+        let lease = self.lease.filter(|lease| !lease.ended).map(|lease| lease.deadline());
+        let lease_end = async {
+            match lease {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = lease_end => Event::LeaseEnded,
+            changed = self.shutdown.changed() => match changed {
+                Ok(()) => Event::Shutdown,
+                // Whoever could end it is gone: it ends with the process.
+                Err(_) => std::future::pending().await,
+            },
+            Some((container, attempt, happened)) = self.happened.recv() => {
+                Event::Happened(container, attempt, happened)
+            }
+            () = tokio::time::sleep_until(self.repeat_at), if self.attempts.unanswered() => Event::Repeat,
+        }
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Happened(container, attempt, happened) => {
+                self.attempts.on_happened((container, attempt), happened);
+                // What has gathered goes into one report.
+                while let Ok((container, attempt, happened)) = self.happened.try_recv() {
+                    self.attempts.on_happened((container, attempt), happened);
+                }
+            }
+            Event::LeaseEnded => {
+                if let Some(lease) = &mut self.lease {
+                    lease.ended = true;
+                }
+                let ending = self.attempts.to_stop();
+                if !ending.is_empty() {
+                    tracing::warn!(containers = ending.len(), "the lease has ended: its containers end");
+                }
+                for ((container, attempt), _) in ending {
+                    self.stop(container, attempt, Millis(0));
+                }
+            }
+            Event::Repeat => {
+                self.attempts.repeat();
+                self.repeat_at = Instant::now() + REPEAT_EVERY;
+            }
+            Event::Shutdown => {
+                let at_once = *self.shutdown.borrow_and_update() > 1;
+                self.leaving = true;
+                for ((container, attempt), grace) in self.attempts.to_stop() {
+                    self.stop(container, attempt, if at_once { Millis(0) } else { grace });
+                }
+            }
+        }
+    }
+
+    /// What does not run any more has told its end, or will.
+    fn stop(&self, container: ContainerId, attempt: Attempt, grace: Millis) {
+        let _ = self.runtime.stop(container, attempt, grace);
+    }
+
+    fn on_message(&mut self, message: to_worker::Message, stream: &mut Stream) {
+        match message {
+            to_worker::Message::Welcome(_) => tracing::warn!("a second welcome on one stream: not heard"),
+            to_worker::Message::Starts(starts) => {
+                if let Err(error) = self.on_starts(starts, stream) {
+                    tracing::error!(%error, "starts that cannot be read; the server hands them out again");
+                }
+            }
+            to_worker::Message::Stops(stops) => {
+                for stop in stops.stops {
+                    match (
+                        convert::container_from("container", stop.container),
+                        convert::attempt_from("attempt", stop.attempt),
+                    ) {
+                        (Ok(container), Ok(attempt)) => {
+                            if self.attempts.on_stop((container, attempt)) {
+                                self.stop(container, attempt, Millis(stop.grace_ms));
+                            }
+                        }
+                        (Err(error), _) | (_, Err(error)) => tracing::error!(%error, "a stop that cannot be read"),
+                    }
+                }
+            }
+            to_worker::Message::Verdicts(verdicts) => {
+                for verdict in verdicts.verdicts {
+                    let container = convert::container_from("container", verdict.container);
+                    let attempt = convert::attempt_from("attempt", verdict.attempt);
+                    if let (Ok(container), Ok(attempt)) = (container, attempt) {
+                        self.on_verdict((container, attempt), verdict.progress, verdict.keep);
+                    }
+                }
+            }
+            to_worker::Message::Heartbeat(ack) => {
+                let sent = stream.heartbeats.get(&ack.number).copied();
+                if let (true, Some(sent), Some(lease)) = (ack.renewed, sent, &mut self.lease) {
+                    lease.renewed = lease.renewed.max(sent);
+                    lease.ended = false;
+                }
+            }
+            to_worker::Message::Logs(request) => answer(&self.runtime, request, stream.out.clone()),
+        }
+    }
+
+    fn on_starts(&mut self, starts: proto::Starts, stream: &mut Stream) -> Result<(), ValidationError> {
+        if starts.forget_specs {
+            stream.specs.clear();
+        }
+        for entry in starts.specs {
+            let hash = convert::spec_hash_from("specs.hash", &entry.hash)?;
+            let spec = convert::spec_from("specs.spec", entry.spec.unwrap_or_default())?;
+            stream.specs.insert(hash, Arc::new(spec));
+        }
+        if self.leaving {
+            // Not accepted: they go elsewhere when this worker is gone.
+            return Ok(());
+        }
+        for start in starts.starts {
+            let hash = convert::spec_hash_from("start.spec", &start.spec)?;
+            let Some(spec) = stream.specs.get(&hash) else {
+                return Err(ValidationError { path: "start.spec".to_owned(), problem: "was not sent".to_owned() });
+            };
+            let launch = Launch {
+                container: convert::container_from("start.container", start.container)?,
+                attempt: convert::attempt_from("start.attempt", start.attempt)?,
+                spec: Arc::clone(spec),
+                gpus: convert::grants_from("start.gpus", &start.gpus)?,
+            };
+            if self.attempts.accept(&launch, Progress::Accepted) {
+                self.runtime.start(launch);
+            }
+        }
+        Ok(())
+    }
+
+    fn on_verdict(&mut self, key: Key, answers: u32, keep: bool) {
+        let (container, attempt) = key;
+        match self.attempts.on_verdict(key, answers, keep) {
+            Next::GoOn => {}
+            Next::Forget => self.runtime.forget(container, attempt),
+            Next::Kill => {
+                tracing::warn!(%container, attempt = attempt.number, "is not this worker's any more and is killed");
+                self.stop(container, attempt, Millis(0));
+                self.runtime.forget(container, attempt);
+            }
+        }
+    }
+
+    /// Nothing new is to come; unless some containers stay, for then the worker's place stays too.
+    async fn say_leave(&self, stream: &Stream, gone: bool) {
+        let leave = from_worker::Message::Leave(proto::Leave { gone });
+        // A stream that takes nothing is found broken soon.
+        let _ = tokio::time::timeout(LEAVE_WAIT, stream.out.send(proto::FromWorker { message: Some(leave) })).await;
+    }
+
+    async fn leave(&self, stream: &mut Stream) {
+        if !self.attempts.is_empty() {
+            return;
+        }
+        self.say_leave(stream, true).await;
+        let closed = async { while let Ok(Some(_)) = stream.inbound.message().await {} };
+        let _ = tokio::time::timeout(LEAVE_WAIT, closed).await;
+    }
+}
+
+fn heartbeat_every(term: Duration) -> Duration {
+    (term / HEARTBEATS_PER_LEASE).min(HEARTBEAT_MAX)
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
+}

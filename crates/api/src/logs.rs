@@ -1,0 +1,166 @@
+//! Output of a container: read page by page from the worker that keeps it, so that a slow
+//! reader holds nothing but its own page.
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use futures_util::stream;
+use http::StatusCode;
+use tokio::sync::watch;
+use volley_control::Control;
+use volley_control::ledger::{Answer, ContainerRecord, Query};
+use volley_model::{ContainerId, ContainerState, EventNumber, WorkerId};
+use volley_wire::convert;
+use volley_wire::proto;
+
+use crate::WorkerStreams;
+use crate::problem::Problem;
+use crate::streams::PageError;
+
+/// One page of one stream in bytes.
+const PAGE_BYTES: u32 = 256 << 10;
+/// A worker waits this long for more output before it answers with none.
+const PAGE_WAIT_MS: u32 = 10_000;
+
+/// Which of the two streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    Both,
+    Stdout,
+    Stderr,
+}
+
+/// A reader of one container's output.
+pub(crate) struct Reader {
+    control: Arc<Control>,
+    streams: Arc<WorkerStreams>,
+    container: ContainerId,
+    which: Which,
+    follow: bool,
+    grew: watch::Receiver<EventNumber>,
+    /// Worker, attempt, and the places in its two streams.
+    at: Option<(WorkerId, u32, u64, u64)>,
+    over: bool,
+}
+
+impl From<PageError> for Problem {
+    fn from(error: PageError) -> Self {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+    }
+}
+
+impl Reader {
+    pub(crate) fn new(
+        control: Arc<Control>,
+        streams: Arc<WorkerStreams>,
+        container: ContainerId,
+        which: Which,
+        follow: bool,
+    ) -> Self {
+        let grew = control.events_grew();
+        Self { control, streams, container, which, follow, grew, at: None, over: false }
+    }
+
+    /// All that is kept, or with `follow` all that comes until the container has finished. What fails before the
+    /// first byte is a problem; what fails later ends the body early.
+    pub(crate) async fn body(mut self) -> Result<Body, Problem> {
+        let first = self.next().await?;
+        let Some(first) = first else { return Ok(Body::empty()) };
+        let rest = stream::unfold((self, Some(first)), |(mut reader, first)| async move {
+            if let Some(first) = first {
+                return Some((Ok(first), (reader, None)));
+            }
+            match reader.next().await {
+                Ok(Some(bytes)) => Some((Ok(bytes), (reader, None))),
+                Ok(None) => None,
+                Err(problem) => {
+                    reader.over = true;
+                    Some((Err(std::io::Error::other(problem.detail().to_owned())), (reader, None)))
+                }
+            }
+        });
+        Ok(Body::from_stream(rest))
+    }
+
+    /// The next bytes; `None` at the end.
+    async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        while !self.over {
+            let Some((worker, attempt, stdout_from, stderr_from)) = self.place().await? else { return Ok(None) };
+            let request = proto::LogRequest {
+                request: 0,
+                container: Some(convert::container_to(self.container)),
+                attempt,
+                stdout_from,
+                stderr_from,
+                bytes_max: PAGE_BYTES,
+                wait_ms: if self.follow { PAGE_WAIT_MS } else { 0 },
+            };
+            let chunk = self.streams.page(&worker, request).await?;
+            self.at = Some((worker, attempt, chunk.stdout_next, chunk.stderr_next));
+            let empty = chunk.stdout.is_empty() && chunk.stderr.is_empty();
+            if empty && !self.follow {
+                self.over = true;
+            } else if empty && chunk.ended {
+                self.attempt_ended(attempt).await?;
+            }
+            let mut bytes = if self.which == Which::Stderr { Vec::new() } else { chunk.stdout };
+            if self.which != Which::Stdout {
+                bytes.extend(chunk.stderr);
+            }
+            if !bytes.is_empty() {
+                return Ok(Some(bytes.into()));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn record(&self) -> Result<ContainerRecord, Problem> {
+        match self.control.read(Query::Container(self.container)).await? {
+            Answer::Container(Some(record)) => Ok(*record),
+            _ => Err(Problem::not_found(format!("container {}", self.container))),
+        }
+    }
+
+    /// Where to read on; waits for the first attempt when following; `None` when there never was one.
+    async fn place(&mut self) -> Result<Option<(WorkerId, u32, u64, u64)>, Problem> {
+        loop {
+            if let Some(at) = &self.at {
+                return Ok(Some(at.clone()));
+            }
+            self.grew.mark_unchanged();
+            let record = self.record().await?;
+            if let (Some(worker), Some(attempt)) = (record.worker, record.attempt) {
+                self.at = Some((worker, attempt.number, 0, 0));
+            } else if record.state == ContainerState::Finished || !self.follow {
+                return Ok(None);
+            } else {
+                self.changed().await?;
+            }
+        }
+    }
+
+    /// The attempt's output is read: goes on with the next attempt, if one comes.
+    async fn attempt_ended(&mut self, ended: u32) -> Result<(), Problem> {
+        loop {
+            self.grew.mark_unchanged();
+            let record = self.record().await?;
+            let next = record.attempt.filter(|attempt| attempt.number > ended);
+            match (record.state, record.worker, next) {
+                (_, Some(worker), Some(next)) => {
+                    self.at = Some((worker, next.number, 0, 0));
+                    return Ok(());
+                }
+                (ContainerState::Finished, ..) => {
+                    self.over = true;
+                    return Ok(());
+                }
+                _ => self.changed().await?,
+            }
+        }
+    }
+
+    async fn changed(&mut self) -> Result<(), Problem> {
+        let gone = |_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server ends");
+        self.grew.changed().await.map_err(gone)
+    }
+}

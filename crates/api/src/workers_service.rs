@@ -1,0 +1,151 @@
+//! The gRPC side of workers: a stream opens with a hello, is attached, and carries messages
+//! both ways until one end closes it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+use volley_control::ledger::{AttachRefusal, InventoryItem, WorkerMessage};
+use volley_control::{Control, ControlError};
+use volley_model::{Epoch, Nonce, ValidationError, WorkerId};
+use volley_wire::convert;
+use volley_wire::proto::{self, from_worker, workers_server};
+
+use crate::WorkerStreams;
+
+/// A stream's first message comes within this, or the stream ends.
+const HELLO_WAIT: Duration = Duration::from_secs(10);
+
+pub(crate) struct WorkersService {
+    pub(crate) control: Arc<Control>,
+    pub(crate) streams: Arc<WorkerStreams>,
+}
+
+/// A worker whose stream is open.
+struct Attached {
+    control: Arc<Control>,
+    streams: Arc<WorkerStreams>,
+    worker: WorkerId,
+    stream: Nonce,
+    epoch: Epoch,
+}
+
+fn invalid(error: &ValidationError) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+pub(crate) fn status(error: &ControlError) -> Status {
+    let words = error.to_string();
+    match error {
+        ControlError::Invalid(_) => Status::invalid_argument(words),
+        ControlError::Attach(AttachRefusal::NameInUse { .. }) => Status::already_exists(words),
+        ControlError::Attach(AttachRefusal::TooManyWorkers { .. }) => Status::resource_exhausted(words),
+        ControlError::Submit(volley_control::ledger::SubmitRefusal::KeyReused { .. }) => Status::already_exists(words),
+        ControlError::Submit(_) => Status::resource_exhausted(words),
+        ControlError::NotFound(_) => Status::not_found(words),
+        ControlError::Attach(AttachRefusal::SessionEnded) | ControlError::Store(_) => Status::unavailable(words),
+    }
+}
+
+#[tonic::async_trait]
+impl workers_server::Workers for WorkersService {
+    type AttachStream = ReceiverStream<Result<proto::ToWorker, Status>>;
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<proto::FromWorker>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        let mut inbound = request.into_inner();
+        let first = tokio::time::timeout(HELLO_WAIT, inbound.message()).await;
+        let first = first.map_err(|_| Status::deadline_exceeded("no hello came"))??;
+        let Some(from_worker::Message::Hello(hello)) = first.and_then(|first| first.message) else {
+            return Err(Status::invalid_argument("the first message of a stream is the hello"));
+        };
+        let worker = convert::worker_from(&hello).map_err(|error| invalid(&error))?;
+        let mut inventory = Vec::with_capacity(hello.inventory.len());
+        for (index, report) in hello.inventory.into_iter().enumerate() {
+            let item = convert::report_from(&format!("inventory[{index}]"), report);
+            let (container, attempt, progress) = item.map_err(|error| invalid(&error))?;
+            inventory.push(InventoryItem { container, attempt, progress });
+        }
+        let (id, stream) = (worker.id.clone(), Nonce(rand::random()));
+        let epoch = hello.epoch.map(convert::epoch_from);
+        let attached = self.control.attach(worker, stream, epoch, inventory).await.map_err(|error| status(&error))?;
+        let welcome = proto::Welcome {
+            epoch: Some(convert::epoch_to(attached.epoch)),
+            lease_ms: attached.lease.0,
+            keep: attached.keep,
+        };
+        let receiver = self.streams.open(&id, stream, welcome);
+        self.control.stream_ready(&id, stream);
+        tracing::info!(worker = %id, epoch = attached.epoch.number, "attached");
+        let attached = Attached {
+            control: Arc::clone(&self.control),
+            streams: Arc::clone(&self.streams),
+            worker: id,
+            stream,
+            epoch: attached.epoch,
+        };
+        tokio::spawn(attached.read(inbound));
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+}
+
+impl Attached {
+    async fn read(self, mut inbound: Streaming<proto::FromWorker>) {
+        loop {
+            match inbound.message().await {
+                Ok(Some(proto::FromWorker { message: Some(message) })) => self.on_message(message).await,
+                // From a newer worker.
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(status) => {
+                    tracing::info!(worker = %self.worker, reason = status.message(), "its stream broke");
+                    break;
+                }
+            }
+        }
+        self.control.detach(&self.worker, self.stream);
+        self.streams.closed(&self.worker, self.stream);
+    }
+
+    async fn on_message(&self, message: from_worker::Message) {
+        match message {
+            from_worker::Message::Hello(_) => {
+                tracing::warn!(worker = %self.worker, "says hello twice on one stream: not heard");
+            }
+            from_worker::Message::Reports(reports) => {
+                for (index, report) in reports.reports.into_iter().enumerate() {
+                    match convert::report_from(&format!("reports[{index}]"), report) {
+                        Ok((container, attempt, progress)) => {
+                            let (worker, epoch) = (self.worker.clone(), self.epoch);
+                            let message = WorkerMessage { worker, epoch, container, attempt, progress };
+                            self.control.report(self.stream, message).await;
+                        }
+                        // The others of the message are good.
+                        Err(error) => tracing::warn!(worker = %self.worker, %error, "a bad report is not heard"),
+                    }
+                }
+            }
+            from_worker::Message::Heartbeat(heartbeat) => {
+                self.control.heartbeat(&self.worker, self.stream, heartbeat.number);
+            }
+            from_worker::Message::Log(chunk) => self.streams.on_page(&self.worker, self.stream, chunk),
+            from_worker::Message::Leave(leave) => self.on_leave(leave.gone).await,
+        }
+    }
+
+    async fn on_leave(&self, gone: bool) {
+        let left = match gone {
+            false => self.control.leaving(&self.worker).await,
+            true => self.control.leave(&self.worker, self.stream).await,
+        };
+        if let Err(error) = left {
+            tracing::warn!(worker = %self.worker, %error, "its leaving is not noted; its lease will end");
+        }
+        if gone {
+            self.streams.closed(&self.worker, self.stream);
+        }
+    }
+}
