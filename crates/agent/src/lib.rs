@@ -2,6 +2,7 @@
 //! only; nothing of stores, planning or servers.
 
 mod attempts;
+mod capacity;
 mod epoch_file;
 mod log_file;
 mod output_page;
@@ -9,6 +10,7 @@ pub mod process;
 mod runtime;
 mod worker;
 
+pub use capacity::{detect, detect_gpus, limits_notes};
 pub use process::{ProcessOptions, ProcessRuntime};
 pub use runtime::{Happened, Launch, Left, Output, Runtime};
 pub use worker::{WorkerError, WorkerOptions, run};

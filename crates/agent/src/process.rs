@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use volley_model::{Attempt, ContainerId, Millis, Outcome, StopCause, WorkerId};
 
 use crate::log_file::{self, LogFile};
-use crate::{Happened, Launch};
+use crate::{Happened, Launch, Left, Output, Runtime};
 
 /// Output that is still in the pipes when all processes of a container are gone is read for at most this long: a
 /// process that left its group may hold them open for ever.
@@ -50,11 +50,51 @@ fn lock(live: &Live) -> MutexGuard<'_, BTreeMap<Key, watch::Sender<Option<Millis
     live.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl ProcessOptions {
+    /// For a worker that keeps all in a folder.
+    #[must_use]
+    pub fn new(worker: WorkerId, state_dir: PathBuf) -> Self {
+        Self { worker, state_dir }
+    }
+}
+
+impl Runtime for ProcessRuntime {
+    fn adopt(&self) -> io::Result<Vec<Left>> {
+        std::fs::create_dir_all(&self.options.state_dir)?;
+        Ok(Vec::new())
+    }
+
+    fn start(&self, launch: Launch) {
+        ProcessRuntime::start(self, launch);
+    }
+
+    fn stop(&self, container: ContainerId, attempt: Attempt, grace: Millis) -> bool {
+        ProcessRuntime::stop(self, container, attempt, grace)
+    }
+
+    fn forget(&self, _container: ContainerId, _attempt: Attempt) {}
+
+    fn output(&self, container: ContainerId, attempt: u32, stderr: bool, from: u64, max: usize) -> io::Result<Output> {
+        let (stdout, err) = ProcessRuntime::output(self, container, attempt)?;
+        let kept = if stderr { err } else { stdout };
+        let start = usize::try_from(from).unwrap_or(usize::MAX).min(kept.len());
+        let bytes = kept[start..(start + max).min(kept.len())].to_vec();
+        let next = from + bytes.len() as u64;
+        Ok(Output { bytes, next })
+    }
+
+    fn ended(&self, container: ContainerId, attempt: u32) -> bool {
+        !lock(&self.live).keys().any(|(id, at)| *id == container && at.number == attempt)
+    }
+}
+
 impl ProcessRuntime {
     /// A runtime that tells `happened` what becomes of its containers.
-    #[must_use]
-    pub fn new(options: ProcessOptions, happened: mpsc::UnboundedSender<(ContainerId, Attempt, Happened)>) -> Self {
-        Self { options: Arc::new(options), happened, live: Live::default() }
+    pub fn new(
+        options: ProcessOptions,
+        happened: mpsc::UnboundedSender<(ContainerId, Attempt, Happened)>,
+    ) -> io::Result<Self> {
+        Ok(Self { options: Arc::new(options), happened, live: Live::default() })
     }
 
     /// Starts an attempt; does nothing when it is there already. Must be called within a tokio runtime.

@@ -15,7 +15,7 @@ type Receiver = mpsc::UnboundedReceiver<(ContainerId, Attempt, Happened)>;
 fn start(dir: &Path, spec: Spec) -> (ProcessRuntime, Receiver) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let options = ProcessOptions { worker: WorkerId::new("w1").unwrap(), state_dir: dir.to_owned() };
-    let runtime = ProcessRuntime::new(options, sender);
+    let runtime = ProcessRuntime::new(options, sender).unwrap();
     runtime.start(Launch { container: CONTAINER, attempt: ATTEMPT, spec: Arc::new(spec), gpus: Vec::new() });
     (runtime, receiver)
 }

@@ -37,12 +37,16 @@ pub enum Command {
     Run(Box<cmd::run::Run>),
     /// A server and its workers in one process.
     Dev(cmd::dev::Dev),
+    /// A server; workers connect to it.
+    Serve(cmd::serve::Serve),
+    /// Offer this machine to a server and run what it places here.
+    Worker(cmd::worker::Worker),
     /// List containers, and why those that wait do.
     Ps(cmd::show::Ps),
     /// All that is known of a container or group.
     Inspect(cmd::show::Id),
     /// What a container has printed.
-    Logs(cmd::show::Id),
+    Logs(cmd::show::Logs),
     /// Stop a container or group.
     Stop(cmd::change::Stop),
     /// List workers.

@@ -2,6 +2,7 @@
 
 pub mod change;
 pub mod dev;
-pub mod remote;
 pub mod run;
+pub mod serve;
 pub mod show;
+pub mod worker;

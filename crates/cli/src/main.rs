@@ -3,53 +3,57 @@
 mod args;
 mod cmd;
 mod command_error;
-mod local;
+mod fleet;
 mod output;
+mod server;
 mod words;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use tokio::runtime::Builder;
 
 use args::{Cli, Command};
 use command_error::CommandError;
-use output::Format;
 use volley_wire::client::Client;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_env("VOLLEY_LOG").unwrap_or_else(|_| "warn".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let (server, format) = (cli.global.server, cli.global.output);
     let ran = match cli.command {
-        Command::Run(run) => cmd::run::run(*run, &server, format),
-        Command::Dev(dev) => cmd::dev::dev(&dev),
-        other => with_server(other, &Client::new(&server), format),
-    };
+        // What starts a server or many containers uses all cores; what asks a server needs one thread.
+        Command::Run(_) | Command::Dev(_) | Command::Serve(_) | Command::Worker(_) => Builder::new_multi_thread(),
+        _ => Builder::new_current_thread(),
+    }
+    .enable_all()
+    .build()
+    .map_err(|error| CommandError::Failed(format!("cannot start threads: {error}")))
+    .and_then(|runtime| runtime.block_on(command(cli)));
     match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => ExitCode::from(error.report()),
     }
 }
 
-/// The commands that ask a server.
-fn with_server(command: Command, client: &Client, format: Format) -> Result<(), CommandError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| CommandError::Failed(format!("cannot start: {error}")))?;
-    runtime.block_on(async {
-        match command {
-            Command::Run(_) | Command::Dev(_) => unreachable!("these bring their own server"),
-            Command::Ps(ps) => cmd::show::ps(&ps, client, format).await,
-            Command::Inspect(id) => cmd::show::inspect(&id, client).await,
-            Command::Logs(id) => cmd::show::logs(&id, client).await,
-            Command::Workers => cmd::show::workers(client, format).await,
-            Command::Events(events) => cmd::show::events(&events, client, format).await,
-            Command::Audit => cmd::show::audit(client, format).await,
-            Command::Stop(stop) => cmd::change::stop(&stop, client, format).await,
-            Command::Cordon(name) => cmd::change::schedulable(&name, "cordon", client, format).await,
-            Command::Uncordon(name) => cmd::change::schedulable(&name, "uncordon", client, format).await,
-            Command::Drain(name) => cmd::change::schedulable(&name, "drain", client, format).await,
-            Command::Backup(backup) => cmd::change::backup(&backup, client, format).await,
-        }
-    })
+async fn command(cli: Cli) -> Result<(), CommandError> {
+    let (server, format) = (&cli.global.server, cli.global.output);
+    let client = &Client::new(server);
+    match cli.command {
+        Command::Run(run) => cmd::run::run(*run, server, format).await,
+        Command::Dev(dev) => cmd::dev::dev(&dev).await,
+        Command::Serve(serve) => cmd::serve::serve(&serve).await,
+        Command::Worker(worker) => cmd::worker::worker(&worker, server).await,
+        Command::Ps(ps) => cmd::show::ps(&ps, client, format).await,
+        Command::Inspect(id) => cmd::show::inspect(&id, client).await,
+        Command::Logs(logs) => cmd::show::logs(&logs, client).await,
+        Command::Workers => cmd::show::workers(client, format).await,
+        Command::Events(events) => cmd::show::events(&events, client, format).await,
+        Command::Audit => cmd::show::audit(client, format).await,
+        Command::Stop(stop) => cmd::change::stop(&stop, client, format).await,
+        Command::Cordon(name) => cmd::change::schedulable(&name, "cordon", client, format).await,
+        Command::Uncordon(name) => cmd::change::schedulable(&name, "uncordon", client, format).await,
+        Command::Drain(name) => cmd::change::schedulable(&name, "drain", client, format).await,
+        Command::Backup(backup) => cmd::change::backup(&backup, client, format).await,
+    }
 }

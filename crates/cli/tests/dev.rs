@@ -93,7 +93,7 @@ fn a_killed_server_comes_back_with_all_it_accepted() {
     let server = Server::start(dir.path(), &room);
     assert!(server.volley(&["cordon", "dev-1"]).status.success());
     let mut client = Command::new(env!("CARGO_BIN_EXE_volley"))
-        .args(["--server", &server.url, "run", "-n", "40", "--", "true"])
+        .args(["--server", &server.url, "run", "-n", "40", "--patience", "0s", "--", "true"])
         .stderr(Stdio::null())
         .spawn()
         .unwrap();

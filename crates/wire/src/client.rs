@@ -1,8 +1,9 @@
 //! The Rust client of the HTTP API: requests with JSON in and out, problem details as errors.
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -47,24 +48,50 @@ impl Client {
         Self { server: server.trim_end_matches('/').to_owned(), client }
     }
 
-    /// One request; the reply's bytes.
-    pub async fn bytes(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Bytes, ClientError> {
-        let unreachable = |reason: String| ClientError::Unreachable { server: self.server.clone(), reason };
+    fn unreachable(&self, reason: String) -> ClientError {
+        ClientError::Unreachable { server: self.server.clone(), reason }
+    }
+
+    /// One request; the good reply, or the problem that the server tells.
+    async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Response<Incoming>, ClientError> {
         let bytes = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
         let request = Request::builder().method(method).uri(format!("{}{path}", self.server));
         let request = request.header("content-type", "application/json").body(Full::new(bytes));
-        let request = request.map_err(|error| unreachable(error.to_string()))?;
-        let reply = self.client.request(request).await.map_err(|error| unreachable(innermost(&error)))?;
+        let request = request.map_err(|error| self.unreachable(error.to_string()))?;
+        let reply = self.client.request(request).await.map_err(|error| self.unreachable(innermost(&error)))?;
         let status = reply.status();
-        let body = Limited::new(reply.into_body(), REPLY_BYTES_MAX).collect().await;
-        let body = body.map_err(|error| unreachable(error.to_string()))?.to_bytes();
         if status.is_success() {
-            return Ok(body);
+            return Ok(reply);
         }
+        let body = self.collect(reply).await?;
         let problem: Option<Value> = serde_json::from_slice(&body).ok();
         let detail = problem.as_ref().and_then(|problem| problem["detail"].as_str());
         let detail = detail.map_or_else(|| format!("the server answered {status}"), str::to_owned);
         Err(ClientError::Problem { status, detail })
+    }
+
+    async fn collect(&self, reply: Response<Incoming>) -> Result<Bytes, ClientError> {
+        let body = Limited::new(reply.into_body(), REPLY_BYTES_MAX).collect().await;
+        Ok(body.map_err(|error| self.unreachable(error.to_string()))?.to_bytes())
+    }
+
+    /// One request; the reply's bytes.
+    pub async fn bytes(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Bytes, ClientError> {
+        let reply = self.send(method, path, body).await?;
+        self.collect(reply).await
+    }
+
+    /// Reads a reply piece by piece, until its end or until `on` says false.
+    pub async fn stream(&self, path: &str, mut on: impl FnMut(&[u8]) -> bool) -> Result<(), ClientError> {
+        let reply = self.send(Method::GET, path, None).await?;
+        let mut body = reply.into_body();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| self.unreachable(innermost(&error)))?;
+            if frame.data_ref().is_some_and(|data| !on(data)) {
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     /// One request; the reply as JSON.

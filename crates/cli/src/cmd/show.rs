@@ -31,6 +31,19 @@ pub struct Id {
     id: String,
 }
 
+/// What a container has printed.
+#[derive(Debug, Args)]
+pub struct Logs {
+    /// A container's id, or the beginning of one.
+    id: String,
+    /// Wait for more until it has finished.
+    #[arg(short, long)]
+    follow: bool,
+    /// Only this stream.
+    #[arg(long, value_parser = ["stdout", "stderr", "both"], default_value = "both")]
+    stream: String,
+}
+
 /// Every transition, numbered.
 #[derive(Debug, Args)]
 pub struct Events {
@@ -86,11 +99,17 @@ pub async fn inspect(id: &Id, client: &Client) -> Result<(), CommandError> {
 }
 
 /// `volley logs`.
-pub async fn logs(id: &Id, client: &Client) -> Result<(), CommandError> {
-    let printed = client.bytes(Method::GET, &format!("/v1/containers/{}/logs", id.id), None).await?;
-    let mut out = std::io::stdout().lock();
-    out.write_all(&printed)?;
-    Ok(out.flush()?)
+pub async fn logs(logs: &Logs, client: &Client) -> Result<(), CommandError> {
+    let path = format!("/v1/containers/{}/logs?stream={}&follow={}", logs.id, logs.stream, logs.follow);
+    let mut written = Ok(());
+    let copied = client.stream(&path, |bytes| {
+        let mut out = std::io::stdout().lock();
+        written = out.write_all(bytes).and_then(|()| out.flush());
+        written.is_ok()
+    });
+    let copied = copied.await;
+    written?;
+    Ok(copied?)
 }
 
 /// `volley workers`.

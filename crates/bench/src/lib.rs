@@ -1,0 +1,11 @@
+//! What `volley bench` measures, and what it reports: figures that anyone can make again. Owns
+//! load generators, the check that what was measured was right, reports and their comparison.
+//! Must not know: settings, output formats for people, the command line.
+
+mod compare;
+pub mod engine;
+mod report;
+
+pub use compare::{Compared, Comparison, compare};
+pub use engine::{EngineBench, EngineRun, WrongPlan, engine};
+pub use report::{Machine, Measure, REPORT_VERSION, Report, ReportError, Runs, Spread, Table};

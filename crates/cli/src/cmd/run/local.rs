@@ -1,0 +1,112 @@
+//! `volley run --local`: a server and a few workers in this process and a folder that goes
+//! with them; what is submitted takes the same way as to a server elsewhere.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use volley_model::{
+    Bytes, Capacity, CpuMilli, GPU_DEVICES_MAX, GPU_WHOLE, GpuKinds, GpuRequest, OnUnplaceable, PoolName, PoolSelector,
+    Submission, Worker, WorkerId, submission,
+};
+use volley_wire::client::Client;
+
+use super::{Run, count, end, follow, submit, summary};
+use crate::cmd::worker::leave;
+use crate::command_error::CommandError;
+use crate::fleet::{Fleet, state_dir};
+use crate::output::Format;
+use crate::server::RunningServer;
+use crate::words;
+
+pub(super) async fn run(run: &Run, submission: &Submission, format: Format) -> Result<(), CommandError> {
+    let dir = tempfile::tempdir().map_err(|error| {
+        CommandError::Failed(format!("no temporary folder ({error}); set TMPDIR to a writable one"))
+    })?;
+    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let server = RunningServer::start(listen, dir.path().join("data"), &run.flags).await?;
+    let mut fleet = Fleet::new(&server.url);
+    let submission = closed(submission);
+    let capacity = capacity(run, &submission);
+    for number in 1..=run.workers {
+        let id = WorkerId::new(&format!("local-{number}")).map_err(|error| CommandError::Usage(error.to_string()))?;
+        let notes = vec!["virtual slots: capacity is declared, whatever the machine has".to_owned()];
+        let (pool, labels) = place_of(&submission);
+        let worker = Worker { id, pool, labels, capacity: capacity.clone(), notes };
+        worker.check().map_err(|error| CommandError::Usage(error.to_string()))?;
+        let state = state_dir(dir.path(), &worker);
+        fleet.start(worker, &state)?;
+    }
+    fleet.attached(run.workers.unsigned_abs()).await?;
+    if format == Format::Table {
+        let (workers, slots) = (run.workers.unsigned_abs(), u64::from(capacity.slots));
+        eprintln!(
+            "{} in this process, {} each (virtual: declared, whatever the machine has)",
+            words::count(workers, "worker", "workers"),
+            words::count(slots, "slot", "slots"),
+        );
+    }
+    let client = Client::new(&server.url);
+    let done = async {
+        let after = follow::last_event(&client).await?;
+        let group = submit(&client, &submission, run.patience).await?;
+        let followed = follow::follow(&client, &group, count(&submission), after, run.patience, format).await?;
+        let summary = summary::Summary::of(&client, &group).await?;
+        summary.write(Some(&server.control.turn_stats()), format)?;
+        Ok::<_, CommandError>((followed, summary))
+    };
+    let done = done.await;
+    let left = leave(fleet).await;
+    server.end().await;
+    let (followed, summary) = done?;
+    left?;
+    end(&followed, &summary)
+}
+
+/// Nobody can add a worker to a fleet in this process: what can never be placed fails.
+fn closed(submission: &Submission) -> Submission {
+    let mut submission = submission.clone();
+    for run in &mut submission.runs {
+        Arc::make_mut(&mut run.spec).on_unplaceable = OnUnplaceable::Fail;
+    }
+    submission
+}
+
+/// Local workers are where the first container wants to be.
+fn place_of(submission: &Submission) -> (PoolName, BTreeMap<String, String>) {
+    let Some(run) = submission.runs.first() else { return Default::default() };
+    let pool = match &run.spec.pool {
+        PoolSelector::Any => PoolName::default(),
+        PoolSelector::Preferred(name) | PoolSelector::Required(name) => name.clone(),
+    };
+    (pool, run.spec.require_labels.clone())
+}
+
+/// What a local worker offers: room for its part of the containers.
+fn capacity(run: &Run, submission: &Submission) -> Capacity {
+    let mut offered = Capacity { cpu: CpuMilli(0), memory: Bytes(0), slots: 0, gpus: Vec::new() };
+    for part in &submission.runs {
+        let share = part.count.div_ceil(u32::try_from(run.workers).unwrap_or(1));
+        let room = run.per_worker.unwrap_or(share);
+        let (times, resources) = (u64::from(room), &part.spec.resources);
+        offered.cpu = CpuMilli((offered.cpu.0 + resources.cpu.0 * times).min(submission::CPU_MAX.0));
+        offered.memory = Bytes((offered.memory.0 + resources.memory.0 * times).min(submission::MEMORY_MAX.0));
+        offered.slots = (offered.slots + room).min(submission::SLOTS_MAX);
+        if let Some(gpu) = &resources.gpu {
+            offered.gpus.extend(devices(gpu, times));
+        }
+    }
+    offered.gpus.truncate(GPU_DEVICES_MAX);
+    offered
+}
+
+/// Devices for so many containers with one request.
+fn devices(gpu: &GpuRequest, times: u64) -> Vec<String> {
+    let kind = match &gpu.kinds {
+        GpuKinds::Any => "any",
+        GpuKinds::Ordered(kinds) => kinds[0].as_str(),
+    };
+    let per_device = (GPU_WHOLE.0 / gpu.milli.0).max(1);
+    let devices = (times * u64::from(gpu.count)).div_ceil(per_device).min(GPU_DEVICES_MAX as u64);
+    vec![kind.to_owned(); usize::try_from(devices).unwrap_or(GPU_DEVICES_MAX)]
+}

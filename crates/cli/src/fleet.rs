@@ -1,0 +1,103 @@
+//! Workers in this process: the same agents as `volley worker`, over the same streams. Used by
+//! `worker`, `dev` and `run --local`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use volley_agent::{ProcessOptions, ProcessRuntime, WorkerError, WorkerOptions};
+use volley_model::{Epoch, Worker};
+
+use crate::command_error::CommandError;
+
+/// Some workers of one server.
+pub struct Fleet {
+    server: String,
+    tasks: JoinSet<Result<(), WorkerError>>,
+    shutdown: watch::Sender<u32>,
+    attached: (mpsc::UnboundedSender<Epoch>, mpsc::UnboundedReceiver<Epoch>),
+}
+
+impl Fleet {
+    /// No workers yet.
+    pub fn new(server: &str) -> Self {
+        let shutdown = watch::channel(0).0;
+        Self { server: server.to_owned(), tasks: JoinSet::new(), shutdown, attached: mpsc::unbounded_channel() }
+    }
+
+    /// Starts a worker that keeps its containers' directories and output in a folder.
+    pub fn start(&mut self, worker: Worker, state_dir: &Path) -> Result<(), CommandError> {
+        let (sender, happened) = mpsc::unbounded_channel();
+        let options = ProcessOptions::new(worker.id.clone(), state_dir.to_owned());
+        let runtime = ProcessRuntime::new(options, sender);
+        let runtime = runtime.map_err(|error| CommandError::Unreachable(error.to_string()))?;
+        let options = WorkerOptions {
+            server: self.server.clone(),
+            worker,
+            epoch_file: Some(state_dir.join("epoch.json")),
+            attached: Some(self.attached.0.clone()),
+        };
+        self.tasks.spawn(volley_agent::run(options, Arc::new(runtime), happened, self.shutdown.subscribe()));
+        Ok(())
+    }
+
+    /// Waits until so many more attachments were told, or the first worker gave up.
+    pub async fn attached(&mut self, count: u64) -> Result<(), CommandError> {
+        for _ in 0..count {
+            tokio::select! {
+                _ = self.attached.1.recv() => {}
+                Some(ended) = self.tasks.join_next() => return Err(gave_up(ended)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the first worker that gives up; for ever when none does.
+    pub async fn first_to_give_up(&mut self) -> CommandError {
+        match self.tasks.join_next().await {
+            Some(ended) => gave_up(ended),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Asks all to end what they run, and again to kill it.
+    pub fn ask_to_leave(&self) {
+        self.shutdown.send_modify(|count| *count += 1);
+    }
+
+    /// Waits until all have left.
+    pub async fn left(&mut self) -> Result<(), CommandError> {
+        while let Some(ended) = self.tasks.join_next().await {
+            if !matches!(ended, Ok(Ok(()))) {
+                return Err(gave_up(ended));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn gave_up(ended: Result<Result<(), WorkerError>, tokio::task::JoinError>) -> CommandError {
+    match ended {
+        Ok(Ok(())) => CommandError::Failed("a worker left by itself".to_owned()),
+        Ok(Err(error @ WorkerError::Address { .. })) => CommandError::Usage(error.to_string()),
+        Ok(Err(error @ WorkerError::Refused(_))) => CommandError::Refused(error.to_string()),
+        Ok(Err(error @ WorkerError::State(_))) => CommandError::Failed(error.to_string()),
+        Err(error) => CommandError::Failed(format!("a worker broke: {error}; this is a bug in volley")),
+    }
+}
+
+/// Where the workers of a data folder keep their containers.
+pub fn state_dir(data: &Path, worker: &Worker) -> PathBuf {
+    data.join("workers").join(worker.id.as_str())
+}
+
+/// Ends by Ctrl-C or SIGTERM. A handler that cannot be set ends at once rather than leaving the process deaf.
+pub async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}

@@ -1,0 +1,169 @@
+//! A server in this process: store, loops and port, wired together, and its end in the right
+//! order. Used by `serve`, `dev` and `run --local`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use volley_api::{ApiOptions, Server, WorkerStreams};
+use volley_control::{Control, ControlError, Options, Profile};
+use volley_ledger::LedgerOptions;
+use volley_model::Millis;
+use volley_store::StoreError;
+use volley_store::embedded::{EmbeddedOptions, EmbeddedStore};
+
+use crate::command_error::CommandError;
+
+/// Requests that are under way when a server ends have so long.
+const END_WAIT: Duration = Duration::from_secs(2);
+
+/// How batches are gathered.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Batching {
+    /// 10 ms, at most 20 containers.
+    Latency,
+    /// 50 ms, at most 100.
+    Balanced,
+    /// 100 ms, at most 200.
+    Throughput,
+    /// No fixed wait: what gathered while the last batch committed, at most 1,000.
+    Auto,
+}
+
+/// The flags of every command that starts a server.
+#[derive(Debug, Clone, Args)]
+pub struct ServerFlags {
+    /// Batch window and size in one word.
+    #[arg(long, value_enum, default_value = "auto", env = "VOLLEY_PROFILE")]
+    profile: Batching,
+    /// Most containers of a batch; 1 is one-at-a-time scheduling.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    max_size: Option<u32>,
+    /// A batch closes so long after its first container.
+    #[arg(long, value_name = "TIME")]
+    window: Option<Millis>,
+    /// The best waiting container of a pool gets room held for it after this wait.
+    #[arg(long, value_name = "TIME", default_value = "10s")]
+    hold_after: Millis,
+    /// A worker that is silent for so long is lost.
+    #[arg(long, value_name = "TIME", default_value = "60s", env = "VOLLEY_WORKER_LEASE")]
+    worker_lease: Millis,
+    /// What a server that died had claimed goes back to the queue after this.
+    #[arg(long, value_name = "TIME", default_value = "15s")]
+    session_lease: Millis,
+    /// Most containers that may wait.
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    backlog_max: u64,
+    /// Most finished containers that are kept.
+    #[arg(long, value_name = "N", default_value_t = 200_000)]
+    keep_finished: u64,
+    /// How long finished containers are kept.
+    #[arg(long, value_name = "TIME", default_value = "168h")]
+    keep_finished_for: Millis,
+    /// Most events that are kept.
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    keep_events: u64,
+    /// How long events are kept.
+    #[arg(long, value_name = "TIME", default_value = "168h")]
+    keep_events_for: Millis,
+}
+
+impl ServerFlags {
+    fn control(&self) -> Options {
+        let mut options = Options::of_profile(match self.profile {
+            Batching::Latency => Profile::Latency,
+            Batching::Balanced => Profile::Balanced,
+            Batching::Throughput => Profile::Throughput,
+            Batching::Auto => Profile::Auto,
+        });
+        options.max_size = self.max_size.unwrap_or(options.max_size);
+        if let Some(window) = self.window {
+            options.window = window.to_duration();
+            options.pause = options.window / 10;
+        }
+        options.hold_after = self.hold_after;
+        options
+    }
+
+    fn ledger(&self) -> Result<LedgerOptions, CommandError> {
+        for (flag, lease) in [("--worker-lease", self.worker_lease), ("--session-lease", self.session_lease)] {
+            if !(Millis(1_000)..=Millis::from_secs(24 * 3600)).contains(&lease) {
+                return Err(CommandError::Usage(format!("{flag}: give 1s to 24h")));
+            }
+        }
+        Ok(LedgerOptions {
+            worker_lease: self.worker_lease,
+            session_lease: self.session_lease,
+            backlog_max: self.backlog_max,
+            finished_containers_max: self.keep_finished,
+            finished_age_max: self.keep_finished_for,
+            events_max: self.keep_events,
+            events_age_max: self.keep_events_for,
+            ..LedgerOptions::default()
+        })
+    }
+}
+
+/// A server that answers.
+pub struct RunningServer {
+    /// Where, as in `http://127.0.0.1:7171`.
+    pub url: String,
+    /// Its loops.
+    pub control: Arc<Control>,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<std::io::Result<()>>,
+}
+
+impl RunningServer {
+    /// Opens the store, starts the loops and answers.
+    pub async fn start(listen: SocketAddr, data: PathBuf, flags: &ServerFlags) -> Result<Self, CommandError> {
+        let cannot = |error: &dyn std::fmt::Display| CommandError::Unreachable(error.to_string());
+        let ledger = flags.ledger()?;
+        // The port first: it is the cheaper of the two to find taken.
+        let server = Server::bind(&ApiOptions { listen }).await.map_err(|error| cannot(&error))?;
+        let url = format!("http://{}", server.address().map_err(|error| cannot(&error))?);
+        let options = EmbeddedOptions { ledger, ..EmbeddedOptions::new(data) };
+        let store = EmbeddedStore::open(options).map_err(|error| cannot(&error))?;
+        let streams = Arc::new(WorkerStreams::default());
+        let options = Options { address: url.clone(), ..flags.control() };
+        let control = Control::start(Arc::new(store), Arc::clone(&streams) as Arc<_>, options).await?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let shutdown = async move {
+            // Dropped is as good as told.
+            let _ = stopped.await;
+        };
+        let serving = tokio::spawn(server.serve(Arc::clone(&control), streams, shutdown));
+        Ok(Self { url, control, stop, serving })
+    }
+
+    /// Takes no more requests, gives what is under way a moment, and hands the claims back.
+    pub async fn end(self) {
+        let _ = self.stop.send(());
+        let abort = self.serving.abort_handle();
+        if tokio::time::timeout(END_WAIT, self.serving).await.is_err() {
+            // Readers of event streams never end by themselves.
+            abort.abort();
+        }
+        self.control.shutdown().await;
+    }
+}
+
+impl From<ControlError> for CommandError {
+    fn from(error: ControlError) -> Self {
+        match &error {
+            ControlError::Invalid(_) => CommandError::Usage(error.to_string()),
+            ControlError::Submit(_) | ControlError::Attach(_) => CommandError::Refused(error.to_string()),
+            ControlError::NotFound(_) | ControlError::Store(_) => CommandError::Server(error.to_string()),
+        }
+    }
+}
+
+impl From<StoreError> for CommandError {
+    fn from(error: StoreError) -> Self {
+        CommandError::Server(error.to_string())
+    }
+}
