@@ -107,3 +107,57 @@ impl Comparison {
         Table { header, rows: self.compared.iter().map(row).collect() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use volley_model::Strategy;
+
+    use super::*;
+    use crate::engine::{EngineCase, Submit};
+    use crate::{EngineRun, Runs};
+
+    fn run(workers: usize, median: f64) -> EngineRun {
+        let (strategy, submit) = (Strategy::Pack, Submit::Single);
+        EngineRun {
+            case: EngineCase { workers, containers: 100, shapes: 1, batch: 10, strategy, submit },
+            ns_per_placement: median,
+            ns_per_placement_min: median - 10.0,
+            ns_per_placement_max: median + 10.0,
+            placements_per_s: 1,
+            view_ns_per_placement: 1.0,
+            unplaced: 0,
+            repetitions: 5,
+        }
+    }
+
+    fn report(runs: Vec<EngineRun>) -> Report {
+        Report::of("by a test".to_owned(), Runs::Engine(runs))
+    }
+
+    #[test]
+    fn the_ratio_has_the_spread_of_both() {
+        let comparison = compare(&report(vec![run(1, 100.0)]), &report(vec![run(1, 50.0)]));
+        let [compared] = &comparison.compared[..] else { panic!("one run in both: {comparison:?}") };
+        assert_eq!(compared.ratio, Spread { median: 0.5, min: 40.0 / 110.0, max: 60.0 / 90.0 });
+        assert!(compared.is_certain());
+        assert_eq!(comparison.table().rows[0].last().unwrap(), "better");
+    }
+
+    #[test]
+    fn what_lies_within_the_spread_is_not_called_better() {
+        let comparison = compare(&report(vec![run(1, 100.0)]), &report(vec![run(1, 95.0)]));
+        assert!(!comparison.compared[0].is_certain());
+        assert_eq!(comparison.table().rows[0].last().unwrap(), "within the spread");
+    }
+
+    #[test]
+    fn runs_of_one_report_only_and_another_machine_are_named() {
+        let a = report(vec![run(1, 100.0), run(2, 100.0)]);
+        let mut b = report(vec![run(2, 100.0), run(3, 100.0)]);
+        b.machine.cores += 1;
+        let comparison = compare(&a, &b);
+        assert_eq!(comparison.compared.len(), 1);
+        assert!(comparison.only_a[0].starts_with("1 workers") && comparison.only_b[0].starts_with("3 workers"));
+        assert_eq!(comparison.caveats.len(), 1, "{:?}", comparison.caveats);
+    }
+}

@@ -19,8 +19,8 @@ mod fleet;
 mod truth;
 
 use crate::{Measure, Report, Runs, Spread};
-use truth::{Live, Truth};
 pub use truth::WrongPlan;
+use truth::{Live, Truth};
 
 /// Containers that live at a time, per worker: few enough that half-full fleets take them all.
 const LIVE_PER_WORKER: usize = 2;
@@ -306,14 +306,15 @@ impl Bench {
 
     /// What a server does to its view after a commit, and with the next claim.
     fn refresh(&mut self, plan: &Plan, placed: &[Live], ended: &[Live]) -> Duration {
-        let placements: Vec<(Placement, Arc<Shape>)> =
-            plan.placements.iter().zip(placed).map(|(planned, live)| (placement(planned), live.shape.clone())).collect();
+        let placements: Vec<(Placement, Arc<Shape>)> = plan
+            .placements
+            .iter()
+            .zip(placed)
+            .map(|(planned, live)| (placement(planned), live.shape.clone()))
+            .collect();
         self.version = self.version.next();
-        let changes = FleetChanges {
-            version: self.version,
-            workers: self.truth.end(placed, ended),
-            ..FleetChanges::default()
-        };
+        let changes =
+            FleetChanges { version: self.version, workers: self.truth.end(placed, ended), ..FleetChanges::default() };
         let begin = Instant::now();
         for (placement, shape) in &placements {
             self.view.reserve_committed(placement, &shape.resources);

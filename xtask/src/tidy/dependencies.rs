@@ -26,6 +26,12 @@ const ROOMS: &[Room] = &[
     },
     Room { name: "volley-api", may_use: &["volley-model", "volley-control", "volley-wire"], pure: false },
     Room { name: "volley-agent", may_use: &["volley-model", "volley-wire"], pure: false },
+    // It may use what it measures.
+    Room {
+        name: "volley-bench",
+        may_use: &["volley-model", "volley-ledger", "volley-engine", "volley-store", "volley-control"],
+        pure: false,
+    },
     Room {
         name: "volley-cli",
         may_use: &[
@@ -37,6 +43,7 @@ const ROOMS: &[Room] = &[
             "volley-control",
             "volley-api",
             "volley-agent",
+            "volley-bench",
         ],
         pure: false,
     },

@@ -40,8 +40,12 @@ pub(super) fn workers(count: usize, seed: u64) -> Vec<WorkerView> {
             9 => ("h100", "H100", 8),
             _ => ("cpu", "", 0),
         };
-        let capacity =
-            Capacity { cpu: CpuMilli(64_000), memory: Bytes(256 << 30), slots: 250, gpus: vec![kind.to_owned(); devices] };
+        let capacity = Capacity {
+            cpu: CpuMilli(64_000),
+            memory: Bytes(256 << 30),
+            slots: 250,
+            gpus: vec![kind.to_owned(); devices],
+        };
         let mut free = capacity.all_free();
         free.cpu = CpuMilli(numbers.below(65) * 1000);
         free.memory = Bytes(numbers.below(257) << 30);

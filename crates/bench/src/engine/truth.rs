@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use volley_engine::{FleetView, Plan, Planned};
-use volley_model::{
-    Claimed, ContainerId, GpuGrant, GpuKinds, Shape, ShapeHash, WorkerId, WorkerView, feasible,
-};
+use volley_model::{Claimed, ContainerId, GpuGrant, GpuKinds, Shape, ShapeHash, WorkerId, WorkerView, feasible};
 
 /// The engine made a plan that breaks a rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -120,5 +118,82 @@ impl Truth {
     pub(super) fn check_view(&self, view: &FleetView) -> Result<(), WrongPlan> {
         let wrong = self.workers.iter().find(|truth| view.worker(&truth.worker.id) != Some(*truth));
         wrong.map_or(Ok(()), |truth| Err(WrongPlan::View { worker: truth.worker.id.clone() }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use volley_engine::plan;
+    use volley_model::Strategy;
+
+    use super::*;
+    use crate::engine::{EngineCase, Submit, containers, fleet, input};
+
+    type Planned = (Truth, Plan, Vec<Claimed>, Vec<(ShapeHash, Arc<Shape>)>);
+
+    /// One group: what asks for GPUs is placed first.
+    fn planned() -> Planned {
+        let (workers, shapes) = (fleet::workers(50, 1), fleet::shapes(24));
+        let (strategy, submit) = (Strategy::Pack, Submit::Batch);
+        let case = EngineCase { workers: 50, containers: 24, shapes: 24, batch: 24, strategy, submit };
+        let claimed = containers(case, &shapes);
+        let mut view = FleetView::new();
+        let (pools, workers_known) = (fleet::pools(strategy), workers.clone());
+        let changes = volley_model::FleetChanges { pools, workers: workers_known, ..Default::default() };
+        view.apply(&changes);
+        let plan = plan(&view, &input(&claimed, &shapes, 1));
+        assert_eq!(plan.placements.len(), 24);
+        (Truth::new(workers), plan, claimed, shapes)
+    }
+
+    fn check(spoil: impl FnOnce(&mut Plan, &mut Truth)) -> Option<WrongPlan> {
+        let (mut truth, mut plan, claimed, shapes) = planned();
+        spoil(&mut plan, &mut truth);
+        truth.accept(&plan, &claimed, &shapes).err()
+    }
+
+    #[test]
+    fn a_right_plan_is_accepted_and_its_end_leaves_no_trace() {
+        let (mut truth, plan, claimed, shapes) = planned();
+        let before = truth.workers.clone();
+        let placed = truth.accept(&plan, &claimed, &shapes).unwrap();
+        assert_ne!(truth.workers, before);
+        truth.end(&placed, &placed);
+        assert_eq!(truth.workers, before);
+    }
+
+    #[test]
+    fn wrong_plans_are_found() {
+        let placement = |error: Option<WrongPlan>| matches!(error, Some(WrongPlan::Placement { .. }));
+        let times = |error: Option<WrongPlan>| matches!(error, Some(WrongPlan::Times { .. }));
+        assert!(times(check(|plan, _| plan.placements.truncate(1))), "forgotten");
+        assert!(times(check(|plan, _| plan.placements.push(plan.placements[0].clone()))), "placed twice");
+        assert!(times(check(|plan, _| plan.returned.push(plan.placements[0].container.container))), "and returned");
+        assert!(placement(check(|plan, _| plan.placements[0].gpus.clear())), "no devices");
+        assert!(placement(check(|plan, _| plan.placements[0].revision.0 += 1)), "an old revision");
+        assert!(
+            placement(check(|plan, truth| {
+                let worker = truth.by_id[&plan.placements[0].worker];
+                truth.workers[worker].free.slots = 0;
+            })),
+            "a full worker"
+        );
+        assert!(
+            placement(check(|plan, _| {
+                let with_devices = plan.placements[0].worker.clone();
+                plan.placements.last_mut().unwrap().worker = with_devices;
+            })),
+            "CPU work on a GPU worker, or another epoch"
+        );
+    }
+
+    #[test]
+    fn a_view_that_missed_a_change_is_found() {
+        let (mut truth, ..) = planned();
+        let mut view = FleetView::new();
+        view.apply(&volley_model::FleetChanges { workers: truth.workers.clone(), ..Default::default() });
+        assert_eq!(truth.check_view(&view), Ok(()));
+        truth.workers[7].free.slots += 1;
+        assert!(matches!(truth.check_view(&view), Err(WrongPlan::View { .. })));
     }
 }
