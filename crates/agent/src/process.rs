@@ -1,252 +1,341 @@
 //! The process runtime: each container is a command in its own process group and directory,
-//! with its output captured. Knows nothing of streams to servers.
+//! under a keeper of its own, which outlives the worker. Knows nothing of streams to servers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
 use std::io;
-use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::path::PathBuf;
+use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
-use tokio::sync::{mpsc, watch};
-use volley_model::{Attempt, ContainerId, Millis, Outcome, StopCause, WorkerId};
+use tokio::sync::{Semaphore, mpsc};
+use volley_model::{Attempt, ContainerId, Millis, Outcome, Progress, WorkerId};
 
-use crate::log_file::{self, LogFile};
-use crate::{Happened, Launch, Left, Output, Runtime};
+use crate::attempt_dir::{AttemptDir, LaunchRecord, Lock};
+use crate::attempts::Key;
+use crate::{Happened, Launch, Left, Output, Runtime, cgroup, keeper, log_file};
 
-/// Output that is still in the pipes when all processes of a container are gone is read for at most this long: a
-/// process that left its group may hold them open for ever.
-const DRAIN_WAIT: Duration = Duration::from_secs(1);
-/// One read of a container's output.
-const READ_BYTES: usize = 16 * 1024;
-/// Where commands are looked for when the worker itself has no `PATH`.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Keepers that are started at a time: more would only wait for each other.
+const STARTING_MAX: usize = 8;
+/// Keepers of an earlier life are looked at this often: they are nobody's children here.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Attempts that ended and whose output is kept: a few thousand folders are no burden to a disk.
+const ENDED_MAX: usize = 10_000;
+/// How long their output is kept.
+const ENDED_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The settings of a process runtime.
 #[derive(Debug, Clone)]
 pub struct ProcessOptions {
     /// Its worker's name, told to containers.
     pub worker: WorkerId,
-    /// Directories and output of containers are kept here.
+    /// Folders of attempts are kept here; one runtime at a time.
     pub state_dir: PathBuf,
+    /// The program and first arguments that call [`keeper::run`] with the folder named by the last argument.
+    pub keeper: Vec<String>,
 }
 
-type Key = (ContainerId, Attempt);
-type Live = Arc<Mutex<BTreeMap<Key, watch::Sender<Option<Millis>>>>>;
+type Sender = mpsc::UnboundedSender<(ContainerId, Attempt, Happened)>;
+
+#[derive(Debug)]
+struct Live {
+    dir: AttemptDir,
+    /// Open while the keeper lives, so that no order is lost.
+    orders: Option<File>,
+    /// Asked for before the keeper could be told.
+    stop: Option<Millis>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    options: ProcessOptions,
+    happened: Sender,
+    live: Mutex<BTreeMap<Key, Live>>,
+    /// Folders of acknowledged attempts, oldest first.
+    ended: Mutex<VecDeque<(SystemTime, AttemptDir)>>,
+    starting: Semaphore,
+    #[allow(dead_code, reason = "closing the file unlocks the folder")]
+    lock: File,
+}
 
 /// Runs commands as processes of this machine.
 #[derive(Debug, Clone)]
 pub struct ProcessRuntime {
-    options: Arc<ProcessOptions>,
-    happened: mpsc::UnboundedSender<(ContainerId, Attempt, Happened)>,
-    live: Live,
+    inner: Arc<Inner>,
 }
 
-fn lock(live: &Live) -> MutexGuard<'_, BTreeMap<Key, watch::Sender<Option<Millis>>>> {
-    live.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl ProcessOptions {
-    /// For a worker that keeps all in a folder.
-    #[must_use]
-    pub fn new(worker: WorkerId, state_dir: PathBuf) -> Self {
-        Self { worker, state_dir }
-    }
-}
-
-impl Runtime for ProcessRuntime {
-    fn adopt(&self) -> io::Result<Vec<Left>> {
-        std::fs::create_dir_all(&self.options.state_dir)?;
-        Ok(Vec::new())
-    }
-
-    fn start(&self, launch: Launch) {
-        ProcessRuntime::start(self, launch);
-    }
-
-    fn stop(&self, container: ContainerId, attempt: Attempt, grace: Millis) -> bool {
-        ProcessRuntime::stop(self, container, attempt, grace)
-    }
-
-    fn forget(&self, _container: ContainerId, _attempt: Attempt) {}
-
-    fn output(&self, container: ContainerId, attempt: u32, stderr: bool, from: u64, max: usize) -> io::Result<Output> {
-        let (stdout, err) = ProcessRuntime::output(self, container, attempt)?;
-        let kept = if stderr { err } else { stdout };
-        let start = usize::try_from(from).unwrap_or(usize::MAX).min(kept.len());
-        let bytes = kept[start..(start + max).min(kept.len())].to_vec();
-        let next = from + bytes.len() as u64;
-        Ok(Output { bytes, next })
-    }
-
-    fn ended(&self, container: ContainerId, attempt: u32) -> bool {
-        !lock(&self.live).keys().any(|(id, at)| *id == container && at.number == attempt)
-    }
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl ProcessRuntime {
     /// A runtime that tells `happened` what becomes of its containers.
-    pub fn new(
-        options: ProcessOptions,
-        happened: mpsc::UnboundedSender<(ContainerId, Attempt, Happened)>,
-    ) -> io::Result<Self> {
-        Ok(Self { options: Arc::new(options), happened, live: Live::default() })
-    }
-
-    /// Starts an attempt; does nothing when it is there already. Must be called within a tokio runtime.
-    pub fn start(&self, launch: Launch) {
-        let key = (launch.container, launch.attempt);
-        let (stop, stopped) = watch::channel(None);
-        match lock(&self.live).entry(key) {
-            std::collections::btree_map::Entry::Occupied(_) => return,
-            std::collections::btree_map::Entry::Vacant(place) => drop(place.insert(stop)),
+    ///
+    /// # Errors
+    /// When its folder cannot be made or written, or another process uses it.
+    pub fn new(options: ProcessOptions, happened: Sender) -> io::Result<Self> {
+        let dir = &options.state_dir;
+        let named = |what: &str, error: &io::Error| {
+            io::Error::new(error.kind(), format!("the worker's folder {} {what}: {error}", dir.display()))
+        };
+        std::fs::create_dir_all(dir).map_err(|error| named("cannot be made", &error))?;
+        // Keepers run elsewhere than this process.
+        let absolute = std::fs::canonicalize(dir).map_err(|error| named("cannot be found", &error))?;
+        let file = File::create(absolute.join("worker.lock")).map_err(|error| named("cannot be written", &error))?;
+        if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+            let words = format!("another worker uses the folder {}; name another with --state", dir.display());
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, words));
         }
-        let runtime = self.clone();
-        tokio::spawn(async move {
-            let outcome = runtime.run(&launch, stopped).await;
-            lock(&runtime.live).remove(&key);
-            runtime.tell(key, Happened::Ended(outcome));
-        });
+        let options = ProcessOptions { state_dir: absolute, ..options };
+        let (live, ended, starting) = (Mutex::default(), Mutex::default(), Semaphore::new(STARTING_MAX));
+        Ok(Self { inner: Arc::new(Inner { options, happened, live, ended, starting, lock: file }) })
     }
 
-    /// Ends an attempt: SIGTERM, and SIGKILL after the grace (at once when it is zero). False when it is not there.
-    #[must_use]
-    pub fn stop(&self, container: ContainerId, attempt: Attempt, grace: Millis) -> bool {
-        lock(&self.live).get(&(container, attempt)).is_some_and(|stop| stop.send(Some(grace)).is_ok())
+    fn dir(&self, container: ContainerId, attempt: u32) -> AttemptDir {
+        AttemptDir::of(&self.inner.options.state_dir, container, attempt)
     }
+}
 
-    /// What is kept of an attempt's stdout and stderr.
-    pub fn output(&self, container: ContainerId, attempt: u32) -> io::Result<(Vec<u8>, Vec<u8>)> {
-        let dir = self.dir(container, attempt);
-        Ok((log_file::read(&dir.join("stdout.log"))?, log_file::read(&dir.join("stderr.log"))?))
-    }
-
-    fn dir(&self, container: ContainerId, attempt: u32) -> PathBuf {
-        self.options.state_dir.join(format!("{container}.{attempt}"))
-    }
-
+impl Inner {
     fn tell(&self, (container, attempt): Key, happened: Happened) {
         // Whoever listened is gone: the worker is ending.
         let _ = self.happened.send((container, attempt, happened));
     }
 
-    async fn run(&self, launch: &Launch, mut stopped: watch::Receiver<Option<Millis>>) -> Outcome {
-        let dir = self.dir(launch.container, launch.attempt.number);
-        let mut child = match self.spawn(launch, &dir) {
-            Ok(child) => child,
-            Err(reason) => return Outcome::Failed { reason },
+    /// A live attempt ended.
+    fn ended(&self, key: Key, outcome: Outcome) {
+        locked(&self.live).remove(&key);
+        self.tell(key, Happened::Ended(outcome));
+    }
+
+    /// Notes what is to run, starts its keeper, and waits for its end.
+    async fn run(&self, launch: &Launch, dir: &AttemptDir) -> Outcome {
+        let key = (launch.container, launch.attempt);
+        let child = {
+            let _turn = self.starting.acquire().await;
+            match self.spawn(launch, dir) {
+                Ok(child) => child,
+                Err(error) => {
+                    let folder = dir.0.display();
+                    return Outcome::Failed { reason: format!("it could not be started in {folder}: {error}") };
+                }
+            }
         };
-        self.tell((launch.container, launch.attempt), Happened::Running);
-        let limit = launch.spec.log_limit.0 / 2;
-        let stdout = tokio::spawn(capture(child.stdout.take(), LogFile::new(dir.join("stdout.log"), limit)));
-        let stderr = tokio::spawn(capture(child.stderr.take(), LogFile::new(dir.join("stderr.log"), limit)));
-        let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        let (status, was_stopped) = wait(&mut child, group, &mut stopped).await;
-        // What the command left behind in its group goes with it.
-        signal(group, Signal::KILL);
-        for stream in [stdout, stderr] {
-            let abort = stream.abort_handle();
-            if tokio::time::timeout(DRAIN_WAIT, stream).await.is_err() {
-                abort.abort();
+        self.watch(key, child).await;
+        self.end_of(dir)
+    }
+
+    fn spawn(&self, launch: &Launch, dir: &AttemptDir) -> io::Result<Child> {
+        let resources = &launch.spec.resources;
+        let (worker, container, attempt) = (self.options.worker.clone(), launch.container, launch.attempt);
+        let cgroups = cgroup::hierarchies().make(&worker, container, attempt.number, resources);
+        let spec = (*launch.spec).clone();
+        let record = LaunchRecord { worker, container, attempt, spec, gpus: launch.gpus.clone(), cgroups };
+        dir.create(&record)?;
+        let orders = dir.open_orders()?;
+        if let Some(live) = locked(&self.live).get_mut(&(container, attempt)) {
+            if let Some(grace) = live.stop {
+                AttemptDir::order_stop(&orders, grace)?;
             }
+            live.orders = Some(orders);
         }
-        match status {
-            _ if was_stopped => Outcome::Stopped { by: StopCause::Client },
-            Ok(status) => exited(status),
-            Err(error) => Outcome::Failed { reason: format!("its end could not be waited for: {error}") },
+        let Some((program, args)) = self.options.keeper.split_first() else {
+            return Err(io::Error::other("no keeper is named"));
+        };
+        let mut command = Command::new(program);
+        command.args(args).arg(&dir.0);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()
+    }
+
+    /// Until the keeper is gone; says when the command runs.
+    async fn watch(&self, key: Key, mut keeper: Child) {
+        if let Some(mut said) = keeper.stdout.take()
+            && matches!(said.read_u8().await, Ok(keeper::RUNNING))
+        {
+            self.tell(key, Happened::Running);
+        }
+        if let Err(error) = keeper.wait().await {
+            tracing::error!(%error, "a keeper could not be waited for");
         }
     }
 
-    fn spawn(&self, launch: &Launch, dir: &Path) -> Result<Child, String> {
-        let spec = &launch.spec;
-        let own_dir = |error: io::Error| format!("its directory {} could not be made: {error}", dir.display());
-        std::fs::create_dir_all(dir.join("work")).map_err(own_dir)?;
-        let working_dir = spec.working_dir.as_ref().map_or_else(|| dir.join("work"), PathBuf::from);
-        if !working_dir.is_dir() {
-            return Err(format!("working directory {} is not there; make it, or name another", working_dir.display()));
+    /// What a keeper that is gone has left.
+    fn end_of(&self, dir: &AttemptDir) -> Outcome {
+        match dir.end() {
+            Ok(Some(outcome)) => outcome,
+            Ok(None) => self.end_orphan(dir),
+            Err(error) => Outcome::Failed { reason: format!("its end in {} cannot be read: {error}", dir.0.display()) },
         }
-        let mut command = Command::new(&spec.command);
-        command.args(&spec.args).current_dir(&working_dir).env_clear();
-        command.env("PATH", std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into()));
-        command.envs(&spec.env);
-        command.env("VOLLEY_CONTAINER_ID", launch.container.to_string());
-        command.env("VOLLEY_ATTEMPT", launch.attempt.number.to_string());
-        command.env("VOLLEY_WORKER", self.options.worker.as_str());
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.process_group(0).kill_on_drop(true);
-        command.spawn().map_err(|error| spawn_problem(&spec.command, &error))
     }
-}
 
-fn spawn_problem(command: &str, error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => format!("command '{command}' was not found on the worker; give its full path"),
-        io::ErrorKind::PermissionDenied => format!("command '{command}' may not be executed; chmod +x it"),
-        _ => format!("command '{command}' could not be started: {error}"),
+    /// The keeper is gone and left no end: whatever still runs is killed, and the attempt is lost.
+    fn end_orphan(&self, dir: &AttemptDir) -> Outcome {
+        if let Ok(Some(running)) = dir.running()
+            && let Some(pid) = Pid::from_raw(running.pid)
+            && keeper::started(pid) == Some(running.started)
+        {
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+        if let Ok(Some(launch)) = dir.launch() {
+            cgroup::kill(&launch.cgroups);
+            cgroup::remove(&launch.cgroups);
+        }
+        tracing::warn!(dir = %dir.0.display(), "a keeper is gone without an end of its container");
+        if let Err(error) = dir.set_end(&Outcome::Lost) {
+            tracing::warn!(%error, dir = %dir.0.display(), "the loss of an attempt could not be noted");
+        }
+        Outcome::Lost
     }
-}
 
-fn signal(group: Option<Pid>, signal: Signal) {
-    if let Some(group) = group {
-        // The group may be gone already.
-        let _ = kill_process_group(group, signal);
-    }
-}
-
-/// Waits for the end; on a stop request signals the group, and after the grace kills it.
-async fn wait(
-    child: &mut Child,
-    group: Option<Pid>,
-    stopped: &mut watch::Receiver<Option<Millis>>,
-) -> (io::Result<ExitStatus>, bool) {
-    let grace = tokio::select! {
-        biased;
-        status = child.wait() => return (status, false),
-        grace = stop_request(stopped) => grace,
-    };
-    if grace.0 > 0 {
-        signal(group, Signal::TERM);
-        let killed_at = tokio::time::sleep(grace.to_duration());
-        tokio::pin!(killed_at);
+    /// Watches an attempt of an earlier life.
+    async fn watch_adopted(&self, key: Key, dir: AttemptDir, mut running: bool) {
         loop {
-            tokio::select! {
-                status = child.wait() => return (status, true),
-                () = &mut killed_at => break,
-                sooner = stop_request(stopped) => if sooner.0 == 0 { break },
+            let gone = match dir.lock() {
+                Ok(lock) => lock,
+                Err(error) => {
+                    tracing::error!(%error, dir = %dir.0.display(), "a keeper cannot be looked after");
+                    None
+                }
+            };
+            if !running && matches!(dir.running(), Ok(Some(_))) {
+                running = true;
+                self.tell(key, Happened::Running);
+            }
+            if gone.is_some() {
+                return self.ended(key, self.end_of(&dir));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Looks at one folder of an earlier life.
+    fn look(&self, dir: &AttemptDir) -> io::Result<Option<(Left, Option<Lock>)>> {
+        if dir.is_acknowledged() {
+            return Ok(None);
+        }
+        // Taken while the keeper is gone: one that has not begun yet will not begin.
+        let gone = dir.lock()?;
+        let Some(record) = dir.launch()? else {
+            return Err(io::Error::other("it does not say what was to run"));
+        };
+        let progress = match (dir.end()?, &gone, dir.running()?) {
+            (Some(outcome), ..) => Progress::Ended(outcome),
+            // It never ran, or its keeper was killed: it is not known here whether it may still run elsewhere or not.
+            (None, Some(_), _) => Progress::Ended(self.end_orphan(dir)),
+            (None, None, Some(_)) => Progress::Running,
+            (None, None, None) => Progress::Accepted,
+        };
+        Ok(Some((Left { launch: record.launch(), progress }, gone)))
+    }
+
+    fn keep_ended(&self, at: SystemTime, dir: AttemptDir) {
+        let mut ended = locked(&self.ended);
+        ended.push_back((at, dir));
+        let now = SystemTime::now();
+        while let Some((at, dir)) = ended.front() {
+            let old = now.duration_since(*at).is_ok_and(|age| age > ENDED_AGE_MAX);
+            if !old && ended.len() <= ENDED_MAX {
+                break;
+            }
+            remove(dir);
+            ended.pop_front();
+        }
+    }
+}
+
+fn remove(dir: &AttemptDir) {
+    if let Err(error) = std::fs::remove_dir_all(&dir.0) {
+        tracing::warn!(%error, dir = %dir.0.display(), "an attempt's folder could not be removed");
+    }
+}
+
+impl Runtime for ProcessRuntime {
+    fn adopt(&self) -> io::Result<Vec<Left>> {
+        let (mut left, mut acknowledged) = (Vec::new(), Vec::new());
+        for entry in std::fs::read_dir(&self.inner.options.state_dir)? {
+            let entry = entry?;
+            if !entry.file_type()?.is_dir() {
+                continue;
+            }
+            let dir = AttemptDir(entry.path());
+            match self.inner.look(&dir) {
+                Ok(Some((found, gone))) => {
+                    let key = (found.launch.container, found.launch.attempt);
+                    let running = found.progress == Progress::Running;
+                    if gone.is_none() && !matches!(found.progress, Progress::Ended(_)) {
+                        let orders = dir.open_orders().ok();
+                        let live = Live { dir: dir.clone(), orders, stop: None };
+                        locked(&self.inner.live).insert(key, live);
+                        let inner = Arc::clone(&self.inner);
+                        tokio::spawn(async move { inner.watch_adopted(key, dir, running).await });
+                    }
+                    left.push(found);
+                }
+                Ok(None) => {
+                    let at = entry.metadata().and_then(|metadata| metadata.modified());
+                    acknowledged.push((at.unwrap_or(SystemTime::UNIX_EPOCH), dir));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, dir = %dir.0.display(), "not an attempt's folder; it is removed");
+                    remove(&dir);
+                }
             }
         }
+        acknowledged.sort_by_key(|(at, _)| *at);
+        for (at, dir) in acknowledged {
+            self.inner.keep_ended(at, dir);
+        }
+        Ok(left)
     }
-    signal(group, Signal::KILL);
-    (child.wait().await, true)
-}
 
-async fn stop_request(stopped: &mut watch::Receiver<Option<Millis>>) -> Millis {
-    loop {
-        if stopped.changed().await.is_err() {
-            std::future::pending::<()>().await;
+    fn start(&self, launch: Launch) {
+        let key = (launch.container, launch.attempt);
+        let dir = self.dir(launch.container, launch.attempt.number);
+        match locked(&self.inner.live).entry(key) {
+            std::collections::btree_map::Entry::Occupied(_) => return,
+            std::collections::btree_map::Entry::Vacant(place) => {
+                place.insert(Live { dir: dir.clone(), orders: None, stop: None });
+            }
         }
-        let grace = *stopped.borrow_and_update();
-        if let Some(grace) = grace {
-            return grace;
+        let inner = Arc::clone(&self.inner);
+        tokio::spawn(async move {
+            let outcome = inner.run(&launch, &dir).await;
+            inner.ended(key, outcome);
+        });
+    }
+
+    fn stop(&self, container: ContainerId, attempt: Attempt, grace: Millis) -> bool {
+        let mut live = locked(&self.inner.live);
+        let Some(live) = live.get_mut(&(container, attempt)) else { return false };
+        live.stop = Some(live.stop.map_or(grace, |before| before.min(grace)));
+        if let Some(orders) = &live.orders
+            && let Err(error) = AttemptDir::order_stop(orders, grace)
+        {
+            tracing::warn!(%error, dir = %live.dir.0.display(), "a keeper takes no order");
+        }
+        true
+    }
+
+    fn forget(&self, container: ContainerId, attempt: Attempt) {
+        let dir = self.dir(container, attempt.number);
+        match dir.acknowledge() {
+            Ok(()) => self.inner.keep_ended(SystemTime::now(), dir),
+            // Nothing was begun here.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(%error, dir = %dir.0.display(), "an acknowledged end is told again"),
         }
     }
-}
 
-fn exited(status: ExitStatus) -> Outcome {
-    let signal = status.signal();
-    Outcome::Exited { code: status.code().unwrap_or_else(|| 128 + signal.unwrap_or(0)), signal }
-}
+    fn output(&self, container: ContainerId, attempt: u32, stderr: bool, from: u64, max: usize) -> io::Result<Output> {
+        let name = if stderr { "stderr" } else { "stdout" };
+        log_file::read(&self.dir(container, attempt).0, name, from, max)
+    }
 
-async fn capture(stream: Option<impl AsyncRead + Unpin>, mut log: LogFile) {
-    let Some(mut stream) = stream else { return };
-    let mut buffer = vec![0; READ_BYTES];
-    while let Ok(read @ 1..) = stream.read(&mut buffer).await {
-        if let Err(error) = log.append(&buffer[..read]) {
-            tracing::warn!(%error, "a container's output could not be kept");
-        }
+    fn ended(&self, container: ContainerId, attempt: u32) -> bool {
+        !locked(&self.inner.live).keys().any(|(id, at)| *id == container && at.number == attempt)
     }
 }

@@ -11,6 +11,9 @@ use volley_model::{Epoch, Worker};
 
 use crate::command_error::CommandError;
 
+/// The first argument that makes this program a keeper; not for people.
+pub const KEEPER_COMMAND: &str = "__keeper";
+
 /// Some workers of one server.
 pub struct Fleet {
     server: String,
@@ -29,7 +32,12 @@ impl Fleet {
     /// Starts a worker that keeps its containers' directories and output in a folder.
     pub fn start(&mut self, worker: Worker, state_dir: &Path) -> Result<(), CommandError> {
         let (sender, happened) = mpsc::unbounded_channel();
-        let options = ProcessOptions::new(worker.id.clone(), state_dir.to_owned());
+        let options = ProcessOptions {
+            worker: worker.id.clone(),
+            state_dir: state_dir.to_owned(),
+            // This very program, also when its file was replaced meanwhile.
+            keeper: vec!["/proc/self/exe".to_owned(), KEEPER_COMMAND.to_owned()],
+        };
         let runtime = ProcessRuntime::new(options, sender);
         let runtime = runtime.map_err(|error| CommandError::Unreachable(error.to_string()))?;
         let options = WorkerOptions {

@@ -18,6 +18,13 @@ use command_error::CommandError;
 use volley_wire::client::Client;
 
 fn main() -> ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    if let (Some(first), Some(dir)) = (args.next(), args.next())
+        && first == fleet::KEEPER_COMMAND
+    {
+        // Before all else: a keeper starts with each container.
+        return volley_agent::keeper::run(dir.as_ref());
+    }
     let cli = Cli::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_env("VOLLEY_LOG").unwrap_or_else(|_| "warn".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();

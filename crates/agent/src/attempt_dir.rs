@@ -1,0 +1,151 @@
+//! The folder of one attempt: what worker and keeper tell each other, and what outlives both.
+//!
+//! | file | written by | what |
+//! | --- | --- | --- |
+//! | `launch.json` | worker | what to run; there before the keeper starts |
+//! | `lock` | | held by the keeper while it lives |
+//! | `orders` | worker | a FIFO: 8 bytes for each stop, the grace in ms |
+//! | `running.json` | keeper | the process, once it runs |
+//! | `end.json` | keeper | the outcome; nothing runs any more |
+//! | `acknowledged` | worker | the server has the outcome |
+//! | `stdout.N`, `stderr.N` | keeper | output from byte N on |
+//! | `work/` | container | its working directory |
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, mkfifoat};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use volley_model::{Attempt, ContainerId, GpuGrant, Millis, Outcome, Spec, WorkerId};
+
+use crate::Launch;
+
+/// What a keeper is to run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct LaunchRecord {
+    pub(crate) worker: WorkerId,
+    pub(crate) container: ContainerId,
+    pub(crate) attempt: Attempt,
+    pub(crate) spec: Spec,
+    pub(crate) gpus: Vec<GpuGrant>,
+    /// Folders of cgroups, made by the worker with their limits; the container's processes live in them.
+    pub(crate) cgroups: Vec<PathBuf>,
+}
+
+impl LaunchRecord {
+    pub(crate) fn launch(&self) -> Launch {
+        let spec = Arc::new(self.spec.clone());
+        Launch { container: self.container, attempt: self.attempt, spec, gpus: self.gpus.clone() }
+    }
+}
+
+/// The process of a container: its id, and when it started in the kernel's ticks, for ids are used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RunningRecord {
+    pub(crate) pid: i32,
+    pub(crate) started: u64,
+}
+
+/// One attempt's folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AttemptDir(pub(crate) PathBuf);
+
+/// Held by a keeper while it lives, and by a worker that finds none alive.
+pub(crate) struct Lock(#[allow(dead_code, reason = "closing the file unlocks it")] File);
+
+impl AttemptDir {
+    pub(crate) fn of(state_dir: &Path, container: ContainerId, attempt: u32) -> Self {
+        Self(state_dir.join(format!("{container}.{attempt}")))
+    }
+
+    /// Makes the folder and notes what is to run in it.
+    pub(crate) fn create(&self, launch: &LaunchRecord) -> io::Result<()> {
+        if self.0.exists() {
+            // The store was set back and numbers are used again; or a worker lost what it knew.
+            match self.lock()? {
+                Some(_) => fs::remove_dir_all(&self.0)?,
+                None => return Err(io::Error::new(ErrorKind::AlreadyExists, "an earlier attempt still runs there")),
+            }
+        }
+        fs::create_dir_all(self.work())?;
+        let fifo = self.0.join("orders");
+        match mkfifoat(rustix::fs::CWD, &fifo, Mode::RUSR | Mode::WUSR) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.write("launch.json", launch)
+    }
+
+    /// A container's own working directory.
+    pub(crate) fn work(&self) -> PathBuf {
+        self.0.join("work")
+    }
+
+    pub(crate) fn launch(&self) -> io::Result<Option<LaunchRecord>> {
+        self.read("launch.json")
+    }
+
+    pub(crate) fn running(&self) -> io::Result<Option<RunningRecord>> {
+        self.read("running.json")
+    }
+
+    pub(crate) fn set_running(&self, running: RunningRecord) -> io::Result<()> {
+        self.write("running.json", &running)
+    }
+
+    pub(crate) fn end(&self) -> io::Result<Option<Outcome>> {
+        self.read("end.json")
+    }
+
+    pub(crate) fn set_end(&self, outcome: &Outcome) -> io::Result<()> {
+        self.write("end.json", outcome)
+    }
+
+    pub(crate) fn is_acknowledged(&self) -> bool {
+        self.0.join("acknowledged").exists()
+    }
+
+    pub(crate) fn acknowledge(&self) -> io::Result<()> {
+        File::create(self.0.join("acknowledged")).map(drop)
+    }
+
+    /// The right to be the keeper; `None` while another holds it.
+    pub(crate) fn lock(&self) -> io::Result<Option<Lock>> {
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(self.0.join("lock"))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Lock(file))),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Both ends of the FIFO, so that it is never without a writer.
+    pub(crate) fn open_orders(&self) -> io::Result<File> {
+        let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+        OpenOptions::new().read(true).write(true).custom_flags(flags).open(self.0.join("orders"))
+    }
+
+    /// Asks the keeper to end the container. Kept for it while `orders` is open at either end.
+    pub(crate) fn order_stop(mut orders: &File, grace: Millis) -> io::Result<()> {
+        orders.write_all(&grace.0.to_le_bytes())
+    }
+
+    /// A file that is there is whole: it is written beside and moved.
+    fn write(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
+        let new = self.0.join(format!("{name}.new"));
+        fs::write(&new, serde_json::to_vec(value)?)?;
+        fs::rename(new, self.0.join(name))
+    }
+
+    fn read<T: DeserializeOwned>(&self, name: &str) -> io::Result<Option<T>> {
+        match fs::read(self.0.join(name)) {
+            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}

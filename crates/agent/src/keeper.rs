@@ -1,0 +1,289 @@
+//! The keeper: a small process that is the parent of one container, captures its output, ends
+//! it when told, and leaves its end on disk. It outlives the worker. One thread, no runtime.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, setsid};
+use volley_model::{Millis, Outcome, StopCause};
+
+use crate::attempt_dir::{AttemptDir, LaunchRecord, RunningRecord};
+use crate::cgroup;
+use crate::log_file::LogFile;
+
+/// Output that is still in the pipes when all processes of a container are gone is read for at most this long: a
+/// process that left its group may hold them open for ever.
+const DRAIN_WAIT: Duration = Duration::from_secs(1);
+/// One read of a container's output.
+const READ_BYTES: usize = 64 * 1024;
+/// Where commands are looked for when the worker itself has no `PATH`.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// What the worker reads from its keeper's stdout when the command runs.
+pub(crate) const RUNNING: u8 = b'r';
+
+/// Runs the attempt whose folder this is, to its end.
+#[must_use]
+pub fn run(dir: &Path) -> ExitCode {
+    // Its own session: a Ctrl-C at the worker's terminal is not for the container.
+    let _ = setsid();
+    let dir = AttemptDir(dir.to_owned());
+    match keep(&dir) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let reason = format!("its keeper could not go on in {}: {error}", dir.0.display());
+            // A disk that takes nothing: the worker finds the keeper gone and no end.
+            let _ = dir.set_end(&Outcome::Failed { reason });
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn keep(dir: &AttemptDir) -> io::Result<()> {
+    // Another keeper lives, or a worker has found this one missing and ended the attempt.
+    let Some(_lock) = dir.lock()? else { return Ok(()) };
+    let Some(launch) = dir.launch()? else { return Ok(()) };
+    if dir.end()?.is_some() {
+        return Ok(());
+    }
+    let orders = dir.open_orders()?;
+    let outcome = match spawn(dir, &launch) {
+        Ok(child) => Kept::new(dir, &launch, child, orders)?.keep()?,
+        Err(reason) => Outcome::Failed { reason },
+    };
+    cgroup::remove(&launch.cgroups);
+    dir.set_end(&outcome)
+}
+
+fn spawn(dir: &AttemptDir, launch: &LaunchRecord) -> Result<Child, String> {
+    let spec = &launch.spec;
+    let working_dir = spec.working_dir.as_ref().map_or_else(|| dir.work(), PathBuf::from);
+    if !working_dir.is_dir() {
+        return Err(format!("working directory {} is not there; make it, or name another", working_dir.display()));
+    }
+    let mut command = Command::new(&spec.command);
+    command.args(&spec.args).current_dir(&working_dir).env_clear();
+    command.env("PATH", std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into()));
+    if !launch.gpus.is_empty() {
+        let devices: Vec<String> = launch.gpus.iter().map(|grant| grant.device.to_string()).collect();
+        command.env("CUDA_VISIBLE_DEVICES", devices.join(","));
+        command.env("NVIDIA_VISIBLE_DEVICES", devices.join(","));
+    }
+    command.envs(&spec.env);
+    command.env("VOLLEY_CONTAINER_ID", launch.container.to_string());
+    command.env("VOLLEY_ATTEMPT", launch.attempt.number.to_string());
+    command.env("VOLLEY_WORKER", launch.worker.as_str());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    // What the keeper starts is born where the keeper is; the keeper itself must not die with it.
+    let home = cgroup::enter(&launch.cgroups);
+    let spawned = command.spawn();
+    cgroup::go_home(&home);
+    spawned.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => format!("command '{}' was not found on the worker; give its full path", spec.command),
+        ErrorKind::PermissionDenied => format!("command '{}' may not be executed; chmod +x it", spec.command),
+        _ => format!("command '{}' could not be started: {error}", spec.command),
+    })
+}
+
+/// One captured stream.
+struct Capture {
+    pipe: Option<Box<dyn Pipe>>,
+    log: LogFile,
+    failed: bool,
+}
+
+trait Pipe: Read + AsFd {}
+impl<T: Read + AsFd> Pipe for T {}
+
+impl Capture {
+    /// Reads what is there. A pipe at its end is closed.
+    fn read(&mut self, buffer: &mut [u8]) {
+        let Some(pipe) = &mut self.pipe else { return };
+        match pipe.read(buffer) {
+            Ok(read @ 1..) => {
+                if let Err(error) = self.log.append(&buffer[..read])
+                    && !std::mem::replace(&mut self.failed, true)
+                {
+                    // The container goes on without its output being kept.
+                    let _ = writeln!(io::stderr(), "volley: output could not be kept: {error}");
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Ok(0) | Err(_) => self.pipe = None,
+            #[allow(unreachable_patterns, reason = "the compiler does not see that the ranges are all")]
+            Ok(_) => {}
+        }
+    }
+}
+
+struct Kept<'a> {
+    launch: &'a LaunchRecord,
+    child: Child,
+    group: Option<Pid>,
+    ended: OwnedFd,
+    orders: std::fs::File,
+    streams: [Capture; 2],
+    /// A stop was asked for; killed then.
+    kill_at: Option<Instant>,
+    stopped: bool,
+}
+
+/// What a wait found.
+#[derive(Default)]
+struct Ready {
+    ended: bool,
+    ordered: bool,
+    streams: [bool; 2],
+}
+
+impl<'a> Kept<'a> {
+    fn new(dir: &AttemptDir, launch: &'a LaunchRecord, mut child: Child, orders: std::fs::File) -> io::Result<Self> {
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| io::Error::other("the kernel gave no process id"))?;
+        let ended = pidfd_open(pid, PidfdFlags::empty())?;
+        let running = RunningRecord { pid: pid.as_raw_nonzero().get(), started: started(pid).unwrap_or_default() };
+        if let Err(error) = dir.set_running(running) {
+            let _ = writeln!(io::stderr(), "volley: its process could not be noted: {error}");
+        }
+        // A worker that died meanwhile reads the file.
+        let _ = io::stdout().write_all(&[RUNNING]).and_then(|()| io::stdout().flush());
+        let limit = launch.spec.log_limit.0 / 2;
+        let capture =
+            |pipe: Option<Box<dyn Pipe>>, name| Capture { pipe, log: LogFile::new(&dir.0, name, limit), failed: false };
+        let stdout = child.stdout.take().map(|pipe| Box::new(pipe) as Box<dyn Pipe>);
+        let stderr = child.stderr.take().map(|pipe| Box::new(pipe) as Box<dyn Pipe>);
+        let streams = [capture(stdout, "stdout"), capture(stderr, "stderr")];
+        Ok(Self { launch, child, group: Some(pid), ended, orders, streams, kill_at: None, stopped: false })
+    }
+
+    fn keep(mut self) -> io::Result<Outcome> {
+        let mut buffer = vec![0; READ_BYTES];
+        loop {
+            let wait = self.kill_at.map(|at| at.saturating_duration_since(Instant::now()));
+            if wait.is_some_and(|wait| wait.is_zero()) {
+                self.kill_at = None;
+                self.kill();
+            }
+            let ready = self.wait(true, wait.filter(|wait| !wait.is_zero()))?;
+            for (stream, ready) in self.streams.iter_mut().zip(ready.streams) {
+                if ready {
+                    stream.read(&mut buffer);
+                }
+            }
+            if ready.ended {
+                break;
+            }
+            if ready.ordered {
+                self.on_orders()?;
+            }
+        }
+        let status = self.child.wait()?;
+        // What the command left behind goes with it.
+        self.kill();
+        self.drain(&mut buffer)?;
+        Ok(self.outcome(status))
+    }
+
+    fn outcome(&self, status: ExitStatus) -> Outcome {
+        let signal = status.signal();
+        if self.stopped {
+            return Outcome::Stopped { by: StopCause::Client };
+        }
+        if signal == Some(Signal::KILL.as_raw()) && cgroup::was_out_of_memory(&self.launch.cgroups) {
+            let limit = self.launch.spec.resources.memory;
+            return Outcome::Failed { reason: format!("out of memory: it needed more than its limit of {limit}") };
+        }
+        Outcome::Exited { code: status.code().unwrap_or_else(|| 128 + signal.unwrap_or(0)), signal }
+    }
+
+    fn kill(&self) {
+        if let Some(group) = self.group {
+            // The group may be gone already.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        cgroup::kill(&self.launch.cgroups);
+    }
+
+    /// A stop: asks the group to end, and notes when it is killed. A shorter grace counts.
+    fn on_orders(&mut self) -> io::Result<()> {
+        let mut order = [0; 8];
+        while let Ok(()) = self.orders.read_exact(&mut order) {
+            let grace = Millis(u64::from_le_bytes(order));
+            let at = Instant::now() + grace.to_duration();
+            self.kill_at = Some(self.kill_at.map_or(at, |before| before.min(at)));
+            if !std::mem::replace(&mut self.stopped, true)
+                && grace.0 > 0
+                && let Some(group) = self.group
+            {
+                let _ = kill_process_group(group, Signal::TERM);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what is left in the pipes.
+    fn drain(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        let until = Instant::now() + DRAIN_WAIT;
+        while self.streams.iter().any(|stream| stream.pipe.is_some()) {
+            let wait = until.saturating_duration_since(Instant::now());
+            let ready = self.wait(false, Some(wait))?;
+            if ready.streams == [false; 2] && wait.is_zero() {
+                return Ok(());
+            }
+            for (stream, ready) in self.streams.iter_mut().zip(ready.streams) {
+                if ready {
+                    stream.read(buffer);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for output, and while the container lives for its end and for orders.
+    fn wait(&self, alive: bool, timeout: Option<Duration>) -> io::Result<Ready> {
+        #[derive(Clone, Copy)]
+        enum Of {
+            Ended,
+            Orders,
+            Stream(usize),
+        }
+        let mut of: Vec<(Of, BorrowedFd<'_>)> = Vec::with_capacity(4);
+        if alive {
+            of.push((Of::Ended, self.ended.as_fd()));
+            of.push((Of::Orders, self.orders.as_fd()));
+        }
+        for (index, stream) in self.streams.iter().enumerate() {
+            of.extend(stream.pipe.as_ref().map(|pipe| (Of::Stream(index), pipe.as_fd())));
+        }
+        let mut fds: Vec<PollFd<'_>> = of.iter().map(|of| PollFd::from_borrowed_fd(of.1, PollFlags::IN)).collect();
+        let timeout = timeout.map(|timeout| Timespec {
+            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        });
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut ready = Ready::default();
+        for ((what, _), fd) in of.iter().zip(&fds) {
+            let set = !fd.revents().is_empty();
+            match what {
+                Of::Ended => ready.ended = set,
+                Of::Orders => ready.ordered = set,
+                Of::Stream(index) => ready.streams[*index] = set,
+            }
+        }
+        Ok(ready)
+    }
+}
+
+/// When a process started, in ticks since the machine did; `None` when it is not there.
+pub(crate) fn started(pid: Pid) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    // The name, in brackets, may hold anything; the 22nd field is the 20th after it.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
