@@ -113,8 +113,8 @@ mod tests {
     use volley_model::Strategy;
 
     use super::*;
-    use crate::engine::{EngineCase, Submit};
-    use crate::{EngineRun, Runs};
+    use crate::engine::EngineCase;
+    use crate::{EngineRun, Runs, Submit};
 
     fn run(workers: usize, median: f64) -> EngineRun {
         let (strategy, submit) = (Strategy::Pack, Submit::Single);

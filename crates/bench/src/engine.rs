@@ -18,7 +18,7 @@ use volley_model::{
 mod fleet;
 mod truth;
 
-use crate::{Measure, Report, Runs, Spread};
+use crate::{Measure, Report, Runs, Spread, Submit};
 pub use truth::WrongPlan;
 use truth::{Live, Truth};
 
@@ -65,16 +65,6 @@ impl Default for EngineBench {
     }
 }
 
-/// How containers came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Submit {
-    /// As one mixed group: one score for all, so that a plan takes shape after shape.
-    Batch,
-    /// One by one, shapes taking turns: each has a score of its own. Harder to plan.
-    Single,
-}
-
 /// What was run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineCase {
@@ -97,15 +87,6 @@ impl fmt::Display for EngineCase {
         let Self { workers, containers, shapes, batch, strategy, submit } = self;
         write!(f, "{workers} workers, {shapes} shapes, {containers} containers by {batch}, ")?;
         write!(f, "{}, {}", strategy_word(*strategy), submit.word())
-    }
-}
-
-impl Submit {
-    fn word(self) -> &'static str {
-        match self {
-            Submit::Batch => "batch",
-            Submit::Single => "single",
-        }
     }
 }
 

@@ -5,7 +5,11 @@
 mod compare;
 pub mod engine;
 mod report;
+pub mod seed;
+mod submit;
 
 pub use compare::{Compared, Comparison, compare};
 pub use engine::{EngineBench, EngineRun, WrongPlan, engine};
 pub use report::{Machine, Measure, REPORT_VERSION, Report, ReportError, Runs, Spread, Table};
+pub use seed::{SeedBench, SeedError, SeedRun, seed};
+pub use submit::Submit;

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::EngineRun;
+use crate::{EngineRun, SeedRun};
 
 /// Grows when a field changes its meaning or goes.
 pub const REPORT_VERSION: u32 = 1;
@@ -58,6 +58,8 @@ impl Machine {
 pub enum Runs {
     /// Of `bench engine`.
     Engine(Vec<EngineRun>),
+    /// Of `bench seed`.
+    Seed(Vec<SeedRun>),
 }
 
 /// A median and how far the repetitions lie apart.
@@ -145,6 +147,9 @@ impl Report {
             Runs::Engine(runs) => {
                 Table { header: EngineRun::HEADER.to_vec(), rows: runs.iter().map(EngineRun::cells).collect() }
             }
+            Runs::Seed(runs) => {
+                Table { header: SeedRun::HEADER.to_vec(), rows: runs.iter().map(SeedRun::cells).collect() }
+            }
         }
     }
 
@@ -153,6 +158,7 @@ impl Report {
     pub fn measures(&self) -> Vec<(String, Vec<Measure>)> {
         match &self.runs {
             Runs::Engine(runs) => runs.iter().map(|run| (run.case.to_string(), run.measures())).collect(),
+            Runs::Seed(runs) => runs.iter().map(|run| (run.case.to_string(), run.measures())).collect(),
         }
     }
 }

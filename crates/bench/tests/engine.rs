@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use volley_bench::engine::Submit;
-use volley_bench::{EngineBench, Report, Runs, compare, engine};
+use volley_bench::{EngineBench, Report, Runs, Submit, compare, engine};
 
 fn small() -> EngineBench {
     EngineBench {
@@ -19,8 +18,10 @@ fn small() -> EngineBench {
 }
 
 fn runs(report: &Report) -> Vec<volley_bench::EngineRun> {
-    let Runs::Engine(runs) = &report.runs;
-    runs.clone()
+    match &report.runs {
+        Runs::Engine(runs) => runs.clone(),
+        other => panic!("another bench: {other:?}"),
+    }
 }
 
 #[test]

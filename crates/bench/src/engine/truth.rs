@@ -127,7 +127,8 @@ mod tests {
     use volley_model::Strategy;
 
     use super::*;
-    use crate::engine::{EngineCase, Submit, containers, fleet, input};
+    use crate::Submit;
+    use crate::engine::{EngineCase, containers, fleet, input};
 
     type Planned = (Truth, Plan, Vec<Claimed>, Vec<(ShapeHash, Arc<Shape>)>);
 
