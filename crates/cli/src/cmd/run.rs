@@ -134,10 +134,11 @@ pub async fn run(run: Run, server: &str, format: Format) -> Result<(), CommandEr
     let after = follow::last_event(&client).await?;
     let group = submit(&client, &submission, run.patience).await?;
     if run.detach {
-        return Ok(match format {
+        match format {
             Format::Json => output::write_json_object(json!({ "group": group }))?,
             _ => output::write_line(&group)?,
-        });
+        }
+        return Ok(());
     }
     let followed = follow::follow(&client, &group, count(&submission), after, run.patience, format).await?;
     let records = summary::Summary::of(&client, &group).await?;

@@ -70,7 +70,7 @@ pub(super) async fn follow(
             Ok(())
         }
     };
-    let (ended, printed) = futures_util::future::join(follower.to_the_end(count, patience), printing).await;
+    let (ended, printed) = futures_util::future::join(follower.until_all_finished(count, patience), printing).await;
     ended?;
     follower.bar.finish_and_clear();
     printed?;
@@ -78,7 +78,7 @@ pub(super) async fn follow(
 }
 
 impl Follower<'_> {
-    async fn to_the_end(&mut self, count: u64, patience: Millis) -> Result<(), CommandError> {
+    async fn until_all_finished(&mut self, count: u64, patience: Millis) -> Result<(), CommandError> {
         let mut silent_since: Option<Instant> = None;
         while (self.finished.len() as u64) < count {
             let path = format!("/v1/events?wait=true&after={}", self.after);
