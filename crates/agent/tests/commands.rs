@@ -16,10 +16,16 @@ const STOPPED: Outcome = Outcome::Stopped { by: StopCause::Client };
 
 type Receiver = mpsc::UnboundedReceiver<(ContainerId, Attempt, Happened)>;
 
+/// A name for each test's own folder: control groups are named after worker and container, and tests run side by side.
+fn worker_of(dir: &Path) -> WorkerId {
+    let name = dir.file_name().unwrap().to_string_lossy();
+    WorkerId::new(&format!("w{}", name.trim_start_matches('.'))).unwrap()
+}
+
 fn runtime(dir: &Path) -> (ProcessRuntime, Receiver) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let options = ProcessOptions {
-        worker: WorkerId::new("w1").unwrap(),
+        worker: worker_of(dir),
         state_dir: dir.to_owned(),
         keeper: vec![env!("CARGO_BIN_EXE_volley-test-keeper").to_owned()],
     };
@@ -115,7 +121,7 @@ async fn output_and_environment() {
     runtime.start(Launch { gpus, ..launch(spec) });
     assert_eq!(next(&mut receiver).await, Happened::Running);
     outcome(&mut receiver).await;
-    assert_eq!(printed(&runtime, false), format!("{CONTAINER} 1 w1 1,3 yes\n"));
+    assert_eq!(printed(&runtime, false), format!("{CONTAINER} 1 {} 1,3 yes\n", worker_of(dir.path())));
     assert_eq!(printed(&runtime, true), "bad\n");
     assert!(runtime.ended(CONTAINER, 1));
 }
