@@ -5,7 +5,7 @@ use std::fs;
 
 use volley_model::{Bytes, CpuMilli};
 
-use crate::cgroup;
+use crate::runtime::cgroup;
 
 /// CPU and memory that this process may use: by its affinity, by the control groups above it, by the machine.
 #[must_use]

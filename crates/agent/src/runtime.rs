@@ -1,4 +1,12 @@
-//! The seam between a worker and what runs its containers. Knows nothing of servers.
+//! The seam between a worker and what runs its containers, and the runtimes. Knows nothing of
+//! servers.
+
+pub(crate) mod attempt_dir;
+pub(crate) mod cgroup;
+pub mod keeper;
+pub(crate) mod kept;
+pub(crate) mod log_file;
+pub(crate) mod process;
 
 use std::io;
 use std::sync::Arc;

@@ -1,5 +1,6 @@
-//! The process runtime: each container is a command in its own process group and directory,
-//! under a keeper of its own, which outlives the worker. Knows nothing of streams to servers.
+//! What all runtimes of this crate share: each attempt has a folder and a keeper of its own,
+//! which outlives the worker. What is to run, and how, is its method's. Knows nothing of streams
+//! to servers.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -12,12 +13,13 @@ use std::time::{Duration, SystemTime};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
-use tokio::sync::{Semaphore, mpsc};
-use volley_model::{Attempt, ContainerId, Millis, Outcome, Progress, WorkerId};
+use tokio::sync::{Notify, Semaphore, mpsc};
+use volley_model::{Attempt, ContainerId, Millis, Outcome, Progress, StopCause, WorkerId};
 
-use crate::attempt_dir::{AttemptDir, LaunchRecord, Lock};
+use super::attempt_dir::{AttemptDir, How, LaunchRecord, Lock};
+use super::{cgroup, keeper, log_file};
 use crate::attempts::Key;
-use crate::{Happened, Launch, Left, Output, Runtime, cgroup, keeper, log_file};
+use crate::{Happened, Launch, Left, Output, Runtime};
 
 /// Keepers that are started at a time: more would only wait for each other.
 const STARTING_MAX: usize = 8;
@@ -28,9 +30,9 @@ const ENDED_MAX: usize = 10_000;
 /// How long their output is kept.
 const ENDED_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// The settings of a process runtime.
+/// The settings of a runtime with keepers.
 #[derive(Debug, Clone)]
-pub struct ProcessOptions {
+pub struct KeptOptions {
     /// Its worker's name, told to containers.
     pub worker: WorkerId,
     /// Folders of attempts are kept here; one runtime at a time.
@@ -39,7 +41,24 @@ pub struct ProcessOptions {
     pub keeper: Vec<String>,
 }
 
-type Sender = mpsc::UnboundedSender<(ContainerId, Attempt, Happened)>;
+/// Told what becomes of containers.
+pub type Sender = mpsc::UnboundedSender<(ContainerId, Attempt, Happened)>;
+
+/// How containers are run: what a keeper needs to know.
+pub trait Method: std::fmt::Debug + Send + Sync + 'static {
+    /// Held while an attempt lives: what it uses stays.
+    type Held: Send + 'static;
+
+    /// Sees to it that all is there, which may take a while, and says how to run it; or why it cannot run.
+    fn prepare(
+        &self,
+        options: &KeptOptions,
+        launch: &Launch,
+    ) -> impl Future<Output = Result<(How, Self::Held), String>> + Send;
+
+    /// An attempt of an earlier life goes on: what it uses is held again.
+    fn adopt(&self, how: &How) -> Self::Held;
+}
 
 #[derive(Debug)]
 struct Live {
@@ -48,11 +67,20 @@ struct Live {
     orders: Option<File>,
     /// Asked for before the keeper could be told.
     stop: Option<Millis>,
+    /// Wakes a preparation that need not go on.
+    stopped: Arc<Notify>,
+}
+
+impl Live {
+    fn new(dir: AttemptDir, orders: Option<File>) -> Self {
+        Self { dir, orders, stop: None, stopped: Arc::default() }
+    }
 }
 
 #[derive(Debug)]
-struct Inner {
-    options: ProcessOptions,
+struct Inner<M> {
+    options: KeptOptions,
+    method: M,
     happened: Sender,
     live: Mutex<BTreeMap<Key, Live>>,
     /// Folders of acknowledged attempts, oldest first.
@@ -62,22 +90,22 @@ struct Inner {
     lock: File,
 }
 
-/// Runs commands as processes of this machine.
-#[derive(Debug, Clone)]
-pub struct ProcessRuntime {
-    inner: Arc<Inner>,
+/// Runs each attempt under a keeper of its own.
+#[derive(Debug)]
+pub struct Kept<M> {
+    inner: Arc<Inner<M>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl ProcessRuntime {
+impl<M: Method> Kept<M> {
     /// A runtime that tells `happened` what becomes of its containers.
     ///
     /// # Errors
     /// When its folder cannot be made or written, or another process uses it.
-    pub fn new(options: ProcessOptions, happened: Sender) -> io::Result<Self> {
+    pub fn with_method(options: KeptOptions, method: M, happened: Sender) -> io::Result<Self> {
         let dir = &options.state_dir;
         let named = |what: &str, error: &io::Error| {
             io::Error::new(error.kind(), format!("the worker's folder {} {what}: {error}", dir.display()))
@@ -90,9 +118,9 @@ impl ProcessRuntime {
             let words = format!("another worker uses the folder {}; name another with --state", dir.display());
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, words));
         }
-        let options = ProcessOptions { state_dir: absolute, ..options };
+        let options = KeptOptions { state_dir: absolute, ..options };
         let (live, ended, starting) = (Mutex::default(), Mutex::default(), Semaphore::new(STARTING_MAX));
-        Ok(Self { inner: Arc::new(Inner { options, happened, live, ended, starting, lock: file }) })
+        Ok(Self { inner: Arc::new(Inner { options, method, happened, live, ended, starting, lock: file }) })
     }
 
     fn dir(&self, container: ContainerId, attempt: u32) -> AttemptDir {
@@ -100,7 +128,7 @@ impl ProcessRuntime {
     }
 }
 
-impl Inner {
+impl<M: Method> Inner<M> {
     fn tell(&self, (container, attempt): Key, happened: Happened) {
         // Whoever listened is gone: the worker is ending.
         let _ = self.happened.send((container, attempt, happened));
@@ -115,9 +143,17 @@ impl Inner {
     /// Notes what is to run, starts its keeper, and waits for its end.
     async fn run(&self, launch: &Launch, dir: &AttemptDir) -> Outcome {
         let key = (launch.container, launch.attempt);
+        let stopped = locked(&self.live).get(&key).map(|live| Arc::clone(&live.stopped)).unwrap_or_default();
+        let (how, _held) = tokio::select! {
+            prepared = self.method.prepare(&self.options, launch) => match prepared {
+                Ok(prepared) => prepared,
+                Err(reason) => return Outcome::Failed { reason },
+            },
+            () = stopped.notified() => return Outcome::Stopped { by: StopCause::Client },
+        };
         let child = {
             let _turn = self.starting.acquire().await;
-            match self.spawn(launch, dir) {
+            match self.spawn(launch, how, dir) {
                 Ok(child) => child,
                 Err(error) => {
                     let folder = dir.0.display();
@@ -129,12 +165,10 @@ impl Inner {
         self.end_of(dir)
     }
 
-    fn spawn(&self, launch: &Launch, dir: &AttemptDir) -> io::Result<Child> {
-        let resources = &launch.spec.resources;
+    fn spawn(&self, launch: &Launch, how: How, dir: &AttemptDir) -> io::Result<Child> {
         let (worker, container, attempt) = (self.options.worker.clone(), launch.container, launch.attempt);
-        let cgroups = cgroup::hierarchies().make(&worker, container, attempt.number, resources);
         let spec = (*launch.spec).clone();
-        let record = LaunchRecord { worker, container, attempt, spec, gpus: launch.gpus.clone(), cgroups };
+        let record = LaunchRecord { worker, container, attempt, spec, gpus: launch.gpus.clone(), how };
         dir.create(&record)?;
         let orders = dir.open_orders()?;
         if let Some(live) = locked(&self.live).get_mut(&(container, attempt)) {
@@ -176,13 +210,13 @@ impl Inner {
     fn end_orphan(&self, dir: &AttemptDir) -> Outcome {
         if let Ok(Some(running)) = dir.running()
             && let Some(pid) = Pid::from_raw(running.pid)
-            && keeper::started(pid) == Some(running.started)
+            && keeper::started_at(pid) == Some(running.started)
         {
             let _ = kill_process_group(pid, Signal::KILL);
         }
         if let Ok(Some(launch)) = dir.launch() {
-            cgroup::kill(&launch.cgroups);
-            cgroup::remove(&launch.cgroups);
+            cgroup::kill(launch.how.cgroups());
+            keeper::clean(dir, &launch);
         }
         tracing::warn!(dir = %dir.0.display(), "a keeper is gone without an end of its container");
         if let Err(error) = dir.set_end(&Outcome::Lost) {
@@ -193,6 +227,10 @@ impl Inner {
 
     /// Watches an attempt of an earlier life.
     async fn watch_adopted(&self, key: Key, dir: AttemptDir, mut running: bool) {
+        let _held = match dir.launch() {
+            Ok(Some(launch)) => Some(self.method.adopt(&launch.how)),
+            _ => None,
+        };
         loop {
             let gone = match dir.lock() {
                 Ok(lock) => lock,
@@ -253,7 +291,7 @@ fn remove(dir: &AttemptDir) {
     }
 }
 
-impl Runtime for ProcessRuntime {
+impl<M: Method> Runtime for Kept<M> {
     fn adopt(&self) -> io::Result<Vec<Left>> {
         let (mut left, mut acknowledged) = (Vec::new(), Vec::new());
         for entry in std::fs::read_dir(&self.inner.options.state_dir)? {
@@ -268,8 +306,7 @@ impl Runtime for ProcessRuntime {
                     let running = found.progress == Progress::Running;
                     if gone.is_none() && !matches!(found.progress, Progress::Ended(_)) {
                         let orders = dir.open_orders().ok();
-                        let live = Live { dir: dir.clone(), orders, stop: None };
-                        locked(&self.inner.live).insert(key, live);
+                        locked(&self.inner.live).insert(key, Live::new(dir.clone(), orders));
                         let inner = Arc::clone(&self.inner);
                         tokio::spawn(async move { inner.watch_adopted(key, dir, running).await });
                     }
@@ -298,7 +335,7 @@ impl Runtime for ProcessRuntime {
         match locked(&self.inner.live).entry(key) {
             std::collections::btree_map::Entry::Occupied(_) => return,
             std::collections::btree_map::Entry::Vacant(place) => {
-                place.insert(Live { dir: dir.clone(), orders: None, stop: None });
+                place.insert(Live::new(dir.clone(), None));
             }
         }
         let inner = Arc::clone(&self.inner);
@@ -312,6 +349,7 @@ impl Runtime for ProcessRuntime {
         let mut live = locked(&self.inner.live);
         let Some(live) = live.get_mut(&(container, attempt)) else { return false };
         live.stop = Some(live.stop.map_or(grace, |before| before.min(grace)));
+        live.stopped.notify_one();
         if let Some(orders) = &live.orders
             && let Err(error) = AttemptDir::order_stop(orders, grace)
         {

@@ -1,28 +1,28 @@
 //! The keeper: a small process that is the parent of one container, captures its output, ends
 //! it when told, and leaves its end on disk. It outlives the worker. One thread, no runtime.
 
+use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::path::Path;
+use std::process::{Child, ExitCode};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, setsid};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, kill_process, kill_process_group, pidfd_open, setsid, waitpid,
+};
 use volley_model::{Millis, Outcome, StopCause};
 
-use crate::attempt_dir::{AttemptDir, LaunchRecord, RunningRecord};
-use crate::cgroup;
-use crate::log_file::LogFile;
+use super::attempt_dir::{AttemptDir, How, LaunchRecord, RunningRecord};
+use super::log_file::LogFile;
+use super::{cgroup, process};
 
 /// Output that is still in the pipes when all processes of a container are gone is read for at most this long: a
 /// process that left its group may hold them open for ever.
 const DRAIN_WAIT: Duration = Duration::from_secs(1);
 /// One read of a container's output.
 const READ_BYTES: usize = 64 * 1024;
-/// Where commands are looked for when the worker itself has no `PATH`.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// What the worker reads from its keeper's stdout when the command runs.
 pub(crate) const RUNNING: u8 = b'r';
 
@@ -51,53 +51,54 @@ fn keep(dir: &AttemptDir) -> io::Result<()> {
         return Ok(());
     }
     let orders = dir.open_orders()?;
-    let outcome = match spawn(dir, &launch) {
-        Ok(child) => Kept::new(dir, &launch, child, orders)?.keep()?,
+    let outcome = match start(dir, &launch) {
+        Ok(started) => Kept::new(dir, &launch, started, orders)?.keep()?,
         Err(reason) => Outcome::Failed { reason },
     };
-    cgroup::remove(&launch.cgroups);
+    clean(dir, &launch);
     dir.set_end(&outcome)
 }
 
-fn spawn(dir: &AttemptDir, launch: &LaunchRecord) -> Result<Child, String> {
-    let spec = &launch.spec;
-    let working_dir = spec.working_dir.as_ref().map_or_else(|| dir.work(), PathBuf::from);
-    if !working_dir.is_dir() {
-        return Err(format!("working directory {} is not there; make it, or name another", working_dir.display()));
+/// A container that runs: a child of this process.
+pub(super) struct Started {
+    pub(super) pid: Pid,
+    /// Its process group, when it leads one.
+    pub(super) group: bool,
+    /// What a stop sends first.
+    pub(super) stop_signal: Signal,
+    pub(super) stdout: Option<OwnedFd>,
+    pub(super) stderr: Option<OwnedFd>,
+}
+
+impl Started {
+    /// A process that leads its group.
+    pub(super) fn of_child(child: Child) -> Result<Self, String> {
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| "the kernel gave no process id".to_owned())?;
+        let (stdout, stderr) = (child.stdout.map(OwnedFd::from), child.stderr.map(OwnedFd::from));
+        Ok(Self { pid, group: true, stop_signal: Signal::TERM, stdout, stderr })
     }
-    let mut command = Command::new(&spec.command);
-    command.args(&spec.args).current_dir(&working_dir).env_clear();
-    command.env("PATH", std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into()));
-    if !launch.gpus.is_empty() {
-        let devices: Vec<String> = launch.gpus.iter().map(|grant| grant.device.to_string()).collect();
-        command.env("CUDA_VISIBLE_DEVICES", devices.join(","));
-        command.env("NVIDIA_VISIBLE_DEVICES", devices.join(","));
+}
+
+fn start(dir: &AttemptDir, launch: &LaunchRecord) -> Result<Started, String> {
+    match &launch.how {
+        How::Process { .. } => process::start(dir, launch),
     }
-    command.envs(&spec.env);
-    command.env("VOLLEY_CONTAINER_ID", launch.container.to_string());
-    command.env("VOLLEY_ATTEMPT", launch.attempt.number.to_string());
-    command.env("VOLLEY_WORKER", launch.worker.as_str());
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    // What the keeper starts is born where the keeper is; the keeper itself must not die with it.
-    let home = cgroup::enter(&launch.cgroups);
-    let spawned = command.spawn();
-    cgroup::go_home(&home);
-    spawned.map_err(|error| match error.kind() {
-        ErrorKind::NotFound => format!("command '{}' was not found on the worker; give its full path", spec.command),
-        ErrorKind::PermissionDenied => format!("command '{}' may not be executed; chmod +x it", spec.command),
-        _ => format!("command '{}' could not be started: {error}", spec.command),
-    })
+}
+
+/// Removes what a container leaves on the machine, but for its output and its end.
+pub(super) fn clean(_dir: &AttemptDir, launch: &LaunchRecord) {
+    match &launch.how {
+        How::Process { cgroups } => cgroup::remove(cgroups),
+    }
 }
 
 /// One captured stream.
 struct Capture {
-    pipe: Option<Box<dyn Pipe>>,
+    pipe: Option<File>,
     log: LogFile,
     failed: bool,
 }
-
-trait Pipe: Read + AsFd {}
-impl<T: Read + AsFd> Pipe for T {}
 
 impl Capture {
     /// Reads what is there. A pipe at its end is closed.
@@ -122,11 +123,12 @@ impl Capture {
 
 struct Kept<'a> {
     launch: &'a LaunchRecord,
-    child: Child,
-    group: Option<Pid>,
+    started: Started,
     ended: OwnedFd,
-    orders: std::fs::File,
+    orders: File,
     streams: [Capture; 2],
+    /// Its end was read: its number may be another's.
+    reaped: bool,
     /// A stop was asked for; killed then.
     kill_at: Option<Instant>,
     stopped: bool,
@@ -141,23 +143,22 @@ struct Ready {
 }
 
 impl<'a> Kept<'a> {
-    fn new(dir: &AttemptDir, launch: &'a LaunchRecord, mut child: Child, orders: std::fs::File) -> io::Result<Self> {
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        let pid = pid.ok_or_else(|| io::Error::other("the kernel gave no process id"))?;
+    fn new(dir: &AttemptDir, launch: &'a LaunchRecord, mut started: Started, orders: File) -> io::Result<Self> {
+        let pid = started.pid;
         let ended = pidfd_open(pid, PidfdFlags::empty())?;
-        let running = RunningRecord { pid: pid.as_raw_nonzero().get(), started: started(pid).unwrap_or_default() };
+        let running = RunningRecord { pid: pid.as_raw_nonzero().get(), started: started_at(pid).unwrap_or_default() };
         if let Err(error) = dir.set_running(running) {
             let _ = writeln!(io::stderr(), "volley: its process could not be noted: {error}");
         }
         // A worker that died meanwhile reads the file.
         let _ = io::stdout().write_all(&[RUNNING]).and_then(|()| io::stdout().flush());
         let limit = launch.spec.log_limit.0 / 2;
-        let capture =
-            |pipe: Option<Box<dyn Pipe>>, name| Capture { pipe, log: LogFile::new(&dir.0, name, limit), failed: false };
-        let stdout = child.stdout.take().map(|pipe| Box::new(pipe) as Box<dyn Pipe>);
-        let stderr = child.stderr.take().map(|pipe| Box::new(pipe) as Box<dyn Pipe>);
-        let streams = [capture(stdout, "stdout"), capture(stderr, "stderr")];
-        Ok(Self { launch, child, group: Some(pid), ended, orders, streams, kill_at: None, stopped: false })
+        let capture = |pipe: Option<OwnedFd>, name| {
+            let log = LogFile::new(&dir.0, name, limit);
+            Capture { pipe: pipe.map(File::from), log, failed: false }
+        };
+        let streams = [capture(started.stdout.take(), "stdout"), capture(started.stderr.take(), "stderr")];
+        Ok(Self { launch, started, ended, orders, streams, reaped: false, kill_at: None, stopped: false })
     }
 
     fn keep(mut self) -> io::Result<Outcome> {
@@ -181,31 +182,40 @@ impl<'a> Kept<'a> {
                 self.on_orders()?;
             }
         }
-        let status = self.child.wait()?;
+        let Some((_, status)) = waitpid(Some(self.started.pid), WaitOptions::empty())? else {
+            return Err(io::Error::other("its end could not be read"));
+        };
+        self.reaped = true;
         // What the command left behind goes with it.
         self.kill();
         self.drain(&mut buffer)?;
         Ok(self.outcome(status))
     }
 
-    fn outcome(&self, status: ExitStatus) -> Outcome {
-        let signal = status.signal();
+    fn outcome(&self, status: WaitStatus) -> Outcome {
+        let signal = status.terminating_signal();
         if self.stopped {
             return Outcome::Stopped { by: StopCause::Client };
         }
-        if signal == Some(Signal::KILL.as_raw()) && cgroup::was_out_of_memory(&self.launch.cgroups) {
+        if signal == Some(Signal::KILL.as_raw()) && cgroup::was_out_of_memory(self.launch.how.cgroups()) {
             let limit = self.launch.spec.resources.memory;
             return Outcome::Failed { reason: format!("out of memory: it needed more than its limit of {limit}") };
         }
-        Outcome::Exited { code: status.code().unwrap_or_else(|| 128 + signal.unwrap_or(0)), signal }
+        Outcome::Exited { code: status.exit_status().unwrap_or_else(|| 128 + signal.unwrap_or(0)), signal }
     }
 
     fn kill(&self) {
-        if let Some(group) = self.group {
-            // The group may be gone already.
-            let _ = kill_process_group(group, Signal::KILL);
+        // It may be gone already.
+        let _ = self.signal(Signal::KILL);
+        cgroup::kill(self.launch.how.cgroups());
+    }
+
+    fn signal(&self, signal: Signal) -> rustix::io::Result<()> {
+        match self.started.group {
+            true => kill_process_group(self.started.pid, signal),
+            false if self.reaped => Ok(()),
+            false => kill_process(self.started.pid, signal),
         }
-        cgroup::kill(&self.launch.cgroups);
     }
 
     /// A stop: asks the group to end, and notes when it is killed. A shorter grace counts.
@@ -215,11 +225,8 @@ impl<'a> Kept<'a> {
             let grace = Millis(u64::from_le_bytes(order));
             let at = Instant::now() + grace.to_duration();
             self.kill_at = Some(self.kill_at.map_or(at, |before| before.min(at)));
-            if !std::mem::replace(&mut self.stopped, true)
-                && grace.0 > 0
-                && let Some(group) = self.group
-            {
-                let _ = kill_process_group(group, Signal::TERM);
+            if !std::mem::replace(&mut self.stopped, true) && grace.0 > 0 {
+                let _ = self.signal(self.started.stop_signal);
             }
         }
         Ok(())
@@ -282,7 +289,7 @@ impl<'a> Kept<'a> {
 }
 
 /// When a process started, in ticks since the machine did; `None` when it is not there.
-pub(crate) fn started(pid: Pid) -> Option<u64> {
+pub(crate) fn started_at(pid: Pid) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
     // The name, in brackets, may hold anything; the 22nd field is the 20th after it.
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()

@@ -32,14 +32,42 @@ pub(crate) struct LaunchRecord {
     pub(crate) attempt: Attempt,
     pub(crate) spec: Spec,
     pub(crate) gpus: Vec<GpuGrant>,
-    /// Folders of cgroups, made by the worker with their limits; the container's processes live in them.
-    pub(crate) cgroups: Vec<PathBuf>,
+    pub(crate) how: How,
+}
+
+/// How a container is run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum How {
+    /// As a process of this machine.
+    Process {
+        /// Folders of cgroups, made by the worker with their limits; the container's processes live in them.
+        cgroups: Vec<PathBuf>,
+    },
+}
+
+impl How {
+    /// Where the container's processes are found.
+    pub(crate) fn cgroups(&self) -> &[PathBuf] {
+        match self {
+            How::Process { cgroups } => cgroups,
+        }
+    }
 }
 
 impl LaunchRecord {
     pub(crate) fn launch(&self) -> Launch {
         let spec = Arc::new(self.spec.clone());
         Launch { container: self.container, attempt: self.attempt, spec, gpus: self.gpus.clone() }
+    }
+
+    /// What every container is told of itself.
+    pub(crate) fn own_env(&self) -> [(&'static str, String); 3] {
+        [
+            ("VOLLEY_CONTAINER_ID", self.container.to_string()),
+            ("VOLLEY_ATTEMPT", self.attempt.number.to_string()),
+            ("VOLLEY_WORKER", self.worker.to_string()),
+        ]
     }
 }
 
