@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -57,21 +58,25 @@ impl Shape {
     #[must_use]
     pub fn hash(&self) -> ShapeHash {
         let mut hasher = Sha256::new();
-        digest_debug(&mut hasher, self);
+        digest_json(&mut hasher, self);
         ShapeHash((first_16(&hasher.finalize()) >> 64) as u64)
     }
 }
 
-/// Feeds a value's `Debug` text to a hasher: unambiguous (strings are quoted), ordered (only ordered maps are used).
-pub(crate) fn digest_debug(hasher: &mut Sha256, value: &impl fmt::Debug) {
+/// Feeds a value's JSON to a hasher: fields in declaration order, ordered maps only, strings quoted. A field that is
+/// added later must leave itself out at its default (`skip_serializing_if`), or every address changes with it.
+pub(crate) fn digest_json(hasher: &mut Sha256, value: &impl Serialize) {
     struct Feed<'a>(&'a mut Sha256);
-    impl fmt::Write for Feed<'_> {
-        fn write_str(&mut self, text: &str) -> fmt::Result {
-            self.0.update(text.as_bytes());
+    impl io::Write for Feed<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.update(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
     }
-    fmt::write(&mut Feed(hasher), format_args!("{value:?}")).expect("a hasher takes all bytes");
+    serde_json::to_writer(Feed(hasher), value).expect("a hasher takes all bytes, and keys are strings");
 }
 
 pub(crate) fn first_16(digest: &[u8]) -> u128 {

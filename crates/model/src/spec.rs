@@ -194,7 +194,7 @@ impl Spec {
     #[must_use]
     pub fn hash(&self) -> SpecHash {
         let mut hasher = Sha256::new();
-        crate::shape::digest_debug(&mut hasher, self);
+        crate::shape::digest_json(&mut hasher, self);
         SpecHash(crate::shape::first_16(&hasher.finalize()))
     }
 }

@@ -47,9 +47,9 @@ impl Submission {
     #[must_use]
     pub fn digest(&self) -> u128 {
         let mut hasher = Sha256::new();
-        crate::shape::digest_debug(&mut hasher, &(&self.name, &self.labels));
+        crate::shape::digest_json(&mut hasher, &(&self.name, &self.labels));
         for run in &self.runs {
-            crate::shape::digest_debug(&mut hasher, &(run.spec.hash(), run.count));
+            crate::shape::digest_json(&mut hasher, &(run.spec.hash(), run.count));
         }
         crate::shape::first_16(&hasher.finalize())
     }
