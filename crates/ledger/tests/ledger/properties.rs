@@ -72,7 +72,7 @@ fn the_same_sequence_gives_the_same_trace() {
 #[test]
 fn the_sequences_reach_every_state_and_refusal() {
     let mut tally: BTreeMap<String, u64> = BTreeMap::new();
-    for seed in 1..400 {
+    for seed in 1..1_000 {
         let mut world = World::new();
         for step in sequence(seed).1.current() {
             world.take(&step);
