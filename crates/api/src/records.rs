@@ -1,7 +1,7 @@
 //! Records as the JSON of the API.
 
 use serde_json::{Value, json};
-use volley_control::ledger::{Audit, ContainerRecord, GroupRecord, WorkerRecord};
+use volley_control::ledger::{Audit, ContainerRecord, Event, EventKind, GroupRecord, WorkerRecord};
 
 /// A container, with why it waits in words.
 pub fn container(record: &ContainerRecord) -> Value {
@@ -48,4 +48,22 @@ pub fn audit(audit: &Audit) -> Value {
         "stopping": audit.stopping, "finished": audit.finished, "pruned": audit.pruned,
         "violations": audit.violations,
     })
+}
+
+/// An event; ids in the text form that all other answers have.
+pub fn event(event: &Event) -> Value {
+    let mut value = match &event.kind {
+        EventKind::GroupAccepted { group, tenant, count } => {
+            json!({ "kind": "group_accepted", "group": group.to_string(), "tenant": tenant, "count": count })
+        }
+        EventKind::Container { container, state, attempt, worker, outcome } => json!({
+            "kind": "container", "container": container.to_string(), "state": state, "attempt": attempt,
+            "worker": worker, "outcome": outcome, "outcome_words": outcome.as_ref().map(ToString::to_string),
+        }),
+        EventKind::Worker { worker, status } => json!({ "kind": "worker", "worker": worker, "status": status }),
+        EventKind::Pool { pool, removed } => json!({ "kind": "pool", "pool": pool, "removed": removed }),
+    };
+    value["number"] = event.number.0.into();
+    value["at_ms"] = event.at.0.into();
+    value
 }

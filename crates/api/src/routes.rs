@@ -17,7 +17,7 @@ use volley_control::Control;
 use volley_control::ledger::{
     Answer, ContainerRecord, Event, EventPage, ListQuery, PrefixMatch, Query, Schedulable, StopTarget,
 };
-use volley_model::{ContainerId, EventNumber, GroupId, TenantName, WorkerId};
+use volley_model::{ContainerId, EventNumber, GroupId, Millis, TenantName, WorkerId};
 use volley_wire::proto::volley_server::{self, VolleyServer};
 use volley_wire::proto::workers_server::{self, WorkersServer};
 
@@ -102,7 +102,9 @@ async fn list(State(shared): State<Shared>, Params(params): Params<HashMap<Strin
             Problem::new(StatusCode::BAD_REQUEST, format!("parameter '{name}': {error}"))
         };
         match name.as_str() {
-            "group" => query.group = Some(value.parse().map_err(|error| wrong(&error))?),
+            "group" => match resolve(&shared, value).await? {
+                Named::Group(id) | Named::Container(ContainerId { group: id, .. }) => query.group = Some(id),
+            },
             "after" => query.after = Some(value.parse().map_err(|error| wrong(&error))?),
             "max" => query.max = value.parse::<u32>().map_err(|error| wrong(&error))?.clamp(1, PAGE_MAX),
             "state" => {
@@ -135,7 +137,18 @@ async fn resolve(shared: &Shared, text: &str) -> Result<Named, Problem> {
         [PrefixMatch::Group(group, 1)] => Ok(Named::Container(ContainerId { group: *group, index: 0 })),
         [PrefixMatch::Group(group, _)] => Ok(Named::Group(*group)),
         [PrefixMatch::Container(id)] => Ok(Named::Container(*id)),
-        _ => Err(Problem::new(StatusCode::CONFLICT, format!("'{text}' is ambiguous; give more of the id"))),
+        [one, other, ..] => {
+            let (one, other) = (matched(one), matched(other));
+            let words = format!("'{text}' is ambiguous ({one}, {other}); give more of the id");
+            Err(Problem::new(StatusCode::CONFLICT, words))
+        }
+    }
+}
+
+fn matched(found: &PrefixMatch) -> String {
+    match found {
+        PrefixMatch::Group(id, _) => id.to_string(),
+        PrefixMatch::Container(id) => id.to_string(),
     }
 }
 
@@ -210,16 +223,52 @@ async fn workers(State(shared): State<Shared>) -> Answered {
     Ok(Json(json!({ "workers": found.iter().map(records::worker).collect::<Vec<_>>() })))
 }
 
-async fn schedulable(State(shared): State<Shared>, Path((worker, action)): Path<(String, String)>) -> Answered {
+/// The worker of this name, or the only one whose name starts so.
+async fn resolve_worker(shared: &Shared, text: &str) -> Result<WorkerId, Problem> {
+    let Answer::Workers(found) = shared.control.read(Query::Workers).await? else { return Err(unexpected()) };
+    let mut matching: Vec<WorkerId> = found.into_iter().map(|record| record.view.worker.id.clone()).collect();
+    matching.retain(|id| id.as_str().starts_with(text));
+    match matching.as_slice() {
+        [] => Err(Problem::not_found(format!("worker '{text}'; 'volley workers' lists them"))),
+        [only] => Ok(only.clone()),
+        _ => match matching.iter().find(|id| id.as_str() == text) {
+            Some(exact) => Ok(exact.clone()),
+            None => {
+                let words = format!("'{text}' is ambiguous ({}, {}); give more of the name", matching[0], matching[1]);
+                Err(Problem::new(StatusCode::CONFLICT, words))
+            }
+        },
+    }
+}
+
+/// Longest deadline of a drain.
+const DRAIN_DEADLINE_MAX: Millis = Millis::from_secs(30 * 24 * 3600);
+
+async fn schedulable(
+    State(shared): State<Shared>,
+    Path((worker, action)): Path<(String, String)>,
+    Params(params): Params<HashMap<String, String>>,
+) -> Answered {
+    let wrong = |problem: &dyn std::fmt::Display| {
+        Problem::new(StatusCode::BAD_REQUEST, format!("parameter 'deadline': {problem}"))
+    };
+    let deadline = params.get("deadline").map(|text| text.parse::<Millis>()).transpose();
+    let deadline = deadline.map_err(|error| wrong(&error))?;
+    if deadline.is_some_and(|deadline| deadline > DRAIN_DEADLINE_MAX) {
+        return Err(wrong(&format!("at most {DRAIN_DEADLINE_MAX} is allowed")));
+    }
     let to = match action.as_str() {
         "cordon" => Schedulable::Cordoned,
         "uncordon" => Schedulable::Open,
-        "drain" => Schedulable::Drain { deadline: None },
+        "drain" => Schedulable::Drain { deadline },
         _ => return Err(Problem::not_found(format!("action '{action}'; there are cordon, uncordon, drain"))),
     };
-    let worker: WorkerId = worker.parse().map_err(|_| Problem::not_found(format!("worker '{worker}'")))?;
-    shared.control.set_schedulable(worker, to).await?;
-    Ok(Json(json!({ "ok": true })))
+    if deadline.is_some() && action != "drain" {
+        return Err(wrong(&format!("'{action}' has none; only 'drain' has")));
+    }
+    let worker = resolve_worker(&shared, &worker).await?;
+    shared.control.set_schedulable(worker.clone(), to).await?;
+    Ok(Json(json!({ "worker": worker, "action": action, "deadline_ms": deadline.map(|deadline| deadline.0) })))
 }
 
 async fn audit(State(shared): State<Shared>) -> Answered {
@@ -269,7 +318,8 @@ async fn events(
         let _ = tokio::time::timeout(WAIT_MAX, grew.changed()).await;
         found = page(&shared, after).await?;
     }
-    Ok(Json(json!({ "events": found.events, "oldest": found.oldest, "last": found.last })).into_response())
+    let events: Vec<Value> = found.events.iter().map(records::event).collect();
+    Ok(Json(json!({ "events": events, "oldest": found.oldest, "last": found.last })).into_response())
 }
 
 /// All events after a number, for ever; resumable by `Last-Event-ID`.
@@ -279,8 +329,7 @@ fn stream_events(shared: Shared, after: EventNumber) -> impl IntoResponse {
         loop {
             if let Some(event) = waiting.next() {
                 after = event.number;
-                let text = serde_json::to_string(&event).ok()?;
-                let sent = sse::Event::default().id(after.to_string()).data(text);
+                let sent = sse::Event::default().id(after.to_string()).data(records::event(&event).to_string());
                 return Some((Ok::<_, std::convert::Infallible>(sent), (grew, shared, after, waiting)));
             }
             let found = page(&shared, after).await.ok()?;

@@ -7,7 +7,7 @@ use crate::output::Format;
 
 /// Places bursts of containers onto a fleet of workers.
 #[derive(Debug, Parser)]
-#[command(name = "volley", version, disable_help_subcommand = true, infer_subcommands = false)]
+#[command(name = "volley", version, disable_help_subcommand = true, arg_required_else_help = true)]
 #[command(after_help = "Exit codes: 0 good; 1 a container ended badly (with one container: its own code); \
 2 wrong input; 3 no server; 4 no such thing; 5 refused; 6 server trouble; 130 interrupted.")]
 pub struct Cli {
@@ -42,11 +42,11 @@ pub enum Command {
     /// Offer this machine to a server and run what it places here.
     Worker(cmd::worker::Worker),
     /// List containers, and why those that wait do.
-    Ps(cmd::show::Ps),
+    Ps(cmd::ps::Ps),
     /// All that is known of a container or group.
-    Inspect(cmd::show::Id),
+    Inspect(cmd::inspect::Inspect),
     /// What a container has printed.
-    Logs(cmd::show::Logs),
+    Logs(cmd::logs::Logs),
     /// Stop a container or group.
     Stop(cmd::change::Stop),
     /// List workers.
@@ -56,9 +56,9 @@ pub enum Command {
     /// Place on a worker again.
     Uncordon(cmd::change::Name),
     /// Place nothing new on a worker, and let it go when it is empty.
-    Drain(cmd::change::Name),
+    Drain(cmd::change::Drain),
     /// Every transition, numbered.
-    Events(cmd::show::Events),
+    Events(cmd::events::Events),
     /// Counts of all containers, and whether every law holds.
     Audit,
     /// Write a consistent copy of the store while it runs.

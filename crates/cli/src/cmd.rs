@@ -2,6 +2,10 @@
 
 pub mod change;
 pub mod dev;
+pub mod events;
+pub mod inspect;
+pub mod logs;
+pub mod ps;
 pub mod run;
 pub mod serve;
 pub mod show;

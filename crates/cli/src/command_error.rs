@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use clap::error::ErrorKind;
 use volley_wire::client::ClientError;
 
 /// How a command failed. The text says what, where and how to mend it, on one line.
@@ -42,6 +43,27 @@ impl CommandError {
             CommandError::Ended(code) => *code,
             CommandError::BrokenPipe => 0,
         }
+    }
+
+    /// From the command line's parser: help and version are printed as they are, mistakes go on one line.
+    pub fn from_clap(error: &clap::Error) -> Self {
+        if !error.use_stderr() {
+            return match error.print() {
+                Ok(()) => CommandError::Ended(0),
+                Err(error) => error.into(),
+            };
+        }
+        if matches!(error.kind(), ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand) {
+            // No command at all: the list of commands says more than a line.
+            let _ = error.print();
+            return CommandError::Ended(2);
+        }
+        let text = error.render().to_string();
+        let told = text.lines().take_while(|line| !line.starts_with("Usage:"));
+        let told: Vec<&str> = told.map(str::trim).filter(|line| !line.starts_with("For more information")).collect();
+        let told = one_line(&told.join("\n"));
+        let told = told.strip_prefix("error: ").unwrap_or(&told).replace(":; ", ": ");
+        CommandError::Usage(format!("{told}; see --help"))
     }
 
     /// Prints it, if there is something to say, and gives the exit code.
@@ -114,6 +136,29 @@ mod tests {
         let error = CommandError::Usage("first\n  second\n\n".to_owned());
         assert_eq!(error.to_string(), "first; second");
         assert_eq!(error.code(), 2);
+    }
+
+    #[test]
+    fn mistakes_of_the_command_line_are_one_line() {
+        let told = |args: &[&str]| {
+            let error = <crate::args::Cli as clap::Parser>::try_parse_from(args).expect_err("a mistake");
+            CommandError::from_clap(&error).to_string()
+        };
+        let told = [
+            told(&["volley", "run", "--cuont", "3", "--", "true"]),
+            told(&["volley", "run", "--cpu=-1", "--", "true"]),
+            told(&["volley", "run"]),
+        ];
+        assert_eq!(
+            told,
+            [
+                "unexpected argument '--cuont' found; tip: a similar argument exists: '--count'; tip: to pass \
+                 '--cuont' as a value, use '-- --cuont'; see --help",
+                "invalid value '-1' for '--cpu <CPU>': '-1' is not an amount of CPU: cores as in '2' or '0.5', or \
+                 thousandths as in '500m'; see --help",
+                "the following required arguments were not provided: <COMMAND>...; see --help",
+            ]
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use volley_agent::{ProcessOptions, ProcessRuntime, WorkerError, WorkerOptions};
@@ -100,12 +101,31 @@ pub fn state_dir(data: &Path, worker: &Worker) -> PathBuf {
     data.join("workers").join(worker.id.as_str())
 }
 
-/// Ends by Ctrl-C or SIGTERM. A handler that cannot be set ends at once rather than leaving the process deaf.
-pub async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
+/// Ctrl-C and SIGTERM, from now on: none is missed between two waits.
+pub struct Interrupts {
+    /// `None` where no handler could be set: then the process ends as if it had none.
+    signals: Option<(Signal, Signal)>,
+}
+
+impl Interrupts {
+    /// Takes the place of what these signals do otherwise.
+    pub fn new() -> Self {
+        let terminate = signal(SignalKind::terminate());
+        Self { signals: terminate.ok().zip(signal(SignalKind::interrupt()).ok()) }
     }
+
+    /// The next one. At once when no handler could be set, rather than leaving the process deaf.
+    pub async fn next(&mut self) {
+        if let Some((terminate, interrupt)) = &mut self.signals {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+    }
+}
+
+/// Ends by the next Ctrl-C or SIGTERM.
+pub async fn interrupted() {
+    Interrupts::new().next().await;
 }

@@ -25,7 +25,10 @@ fn main() -> ExitCode {
         // Before all else: a keeper starts with each container.
         return volley_agent::keeper::run(dir.as_ref());
     }
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return ExitCode::from(CommandError::from_clap(&error).report()),
+    };
     let filter = tracing_subscriber::EnvFilter::try_from_env("VOLLEY_LOG").unwrap_or_else(|_| "warn".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let ran = match cli.command {
@@ -48,19 +51,19 @@ async fn command(cli: Cli) -> Result<(), CommandError> {
     let client = &Client::new(server);
     match cli.command {
         Command::Run(run) => cmd::run::run(*run, server, format).await,
-        Command::Dev(dev) => cmd::dev::dev(&dev).await,
-        Command::Serve(serve) => cmd::serve::serve(&serve).await,
-        Command::Worker(worker) => cmd::worker::worker(&worker, server).await,
-        Command::Ps(ps) => cmd::show::ps(&ps, client, format).await,
-        Command::Inspect(id) => cmd::show::inspect(&id, client).await,
-        Command::Logs(logs) => cmd::show::logs(&logs, client).await,
+        Command::Dev(dev) => cmd::dev::dev(&dev, format).await,
+        Command::Serve(serve) => cmd::serve::serve(&serve, format).await,
+        Command::Worker(worker) => cmd::worker::worker(&worker, server, format).await,
+        Command::Ps(ps) => cmd::ps::ps(&ps, client, format).await,
+        Command::Inspect(id) => cmd::inspect::inspect(&id, client, format).await,
+        Command::Logs(logs) => cmd::logs::logs(&logs, client, format).await,
         Command::Workers => cmd::show::workers(client, format).await,
-        Command::Events(events) => cmd::show::events(&events, client, format).await,
+        Command::Events(events) => cmd::events::events(&events, client, format).await,
         Command::Audit => cmd::show::audit(client, format).await,
         Command::Stop(stop) => cmd::change::stop(&stop, client, format).await,
-        Command::Cordon(name) => cmd::change::schedulable(&name, "cordon", client, format).await,
-        Command::Uncordon(name) => cmd::change::schedulable(&name, "uncordon", client, format).await,
-        Command::Drain(name) => cmd::change::schedulable(&name, "drain", client, format).await,
+        Command::Cordon(name) => cmd::change::cordon(&name, "cordon", client, format).await,
+        Command::Uncordon(name) => cmd::change::cordon(&name, "uncordon", client, format).await,
+        Command::Drain(drain) => cmd::change::drain(&drain, client, format).await,
         Command::Backup(backup) => cmd::change::backup(&backup, client, format).await,
     }
 }

@@ -50,6 +50,31 @@ fn versioned(value: impl Serialize) -> io::Result<Value> {
     Ok(Value::Object(document))
 }
 
+/// Writes one line of a stream of JSON documents, with the version in front.
+pub fn write_json_line(value: impl Serialize) -> io::Result<()> {
+    write_line(&versioned(value)?.to_string())
+}
+
+/// A field of an answer as text; nothing for null.
+pub fn text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// The items of a list of an answer.
+pub fn rows<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
+    value[name].as_array().into_iter().flatten()
+}
+
+/// Writes names and values, one a line; those without a value are left out.
+pub fn write_fields(fields: impl IntoIterator<Item = (&'static str, String)>) -> io::Result<()> {
+    let line = |(name, value): (&str, String)| format!("{:13} {}", format!("{name}:"), printable(&value));
+    write_lines(fields.into_iter().filter(|(_, value)| !value.is_empty()).map(line))
+}
+
 /// Writes lines for shells.
 pub fn write_lines(lines: impl IntoIterator<Item = String>) -> io::Result<()> {
     let mut text = String::new();
@@ -75,6 +100,18 @@ pub fn write_table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>)
     write_line(&table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n"))
 }
 
+/// What a user typed as one segment of a URL's path: all but letters, digits, `-`, `_`, `.` is escaped.
+pub fn in_path(text: &str) -> String {
+    let mut path = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => path.push(char::from(byte)),
+            _ => path.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    path
+}
+
 /// A text of a client's without control characters, so that it cannot drive the terminal.
 pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
@@ -88,6 +125,12 @@ mod tests {
     fn objects_carry_the_version_once() {
         let value = versioned(serde_json::json!({"version": 9, "ok": true})).expect("an object");
         assert_eq!(value, serde_json::json!({"version": 1, "ok": true}));
+    }
+
+    #[test]
+    fn what_is_typed_stays_one_segment() {
+        assert_eq!(in_path("a-1_b.c"), "a-1_b.c");
+        assert_eq!(in_path("a/b?c d"), "a%2Fb%3Fc%20d");
     }
 
     #[test]

@@ -2,11 +2,12 @@
 //! order. Used by `serve`, `dev` and `run --local`.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use volley_api::{ApiOptions, Server, WorkerStreams};
@@ -17,6 +18,7 @@ use volley_store::StoreError;
 use volley_store::embedded::{EmbeddedOptions, EmbeddedStore};
 
 use crate::command_error::CommandError;
+use crate::output::{self, Format};
 
 /// Requests that are under way when a server ends have so long.
 const END_WAIT: Duration = Duration::from_secs(2);
@@ -138,6 +140,16 @@ impl RunningServer {
         };
         let serving = tokio::spawn(server.serve(Arc::clone(&control), streams, shutdown));
         Ok(Self { url, control, stop, serving })
+    }
+
+    /// Says that it answers, and where.
+    pub fn announce(&self, data: &Path, format: Format) -> Result<(), CommandError> {
+        match format {
+            Format::Table => eprintln!("volley answers at {}; data in {}; Ctrl-C ends it", self.url, data.display()),
+            Format::Json => output::write_json_line(json!({ "address": self.url, "data": data }))?,
+            Format::Quiet => output::write_line(&self.url)?,
+        }
+        Ok(())
     }
 
     /// Takes no more requests, gives what is under way a moment, and hands the claims back.

@@ -100,6 +100,7 @@ impl Control {
         let shapes: Vec<(ShapeHash, Arc<Shape>)> =
             memory.shapes.iter().map(|(hash, shape)| (*hash, Arc::clone(shape))).collect();
         let plan = self.plan(memory, &claimed, &containers, &shapes);
+        tracing::debug!(claimed = containers.len(), placed = plan.placements.len(), "a turn");
         let more = claimed.ready > 0 || claimed.fleet.more || !plan.unblocked.is_empty();
         if plan == Plan::default() {
             memory.shapes.clear();

@@ -10,6 +10,7 @@ use volley_model::{Bytes, Capacity, CpuMilli, PoolName, Worker, WorkerId};
 use crate::cmd::worker::leave;
 use crate::command_error::CommandError;
 use crate::fleet::{Fleet, interrupted, state_dir};
+use crate::output::Format;
 use crate::server::{RunningServer, ServerFlags};
 
 /// Most workers.
@@ -41,7 +42,7 @@ pub struct Dev {
 }
 
 /// Runs until Ctrl-C or SIGTERM.
-pub async fn dev(dev: &Dev) -> Result<(), CommandError> {
+pub async fn dev(dev: &Dev, format: Format) -> Result<(), CommandError> {
     let server = RunningServer::start(dev.listen, dev.data.clone(), &dev.flags).await?;
     let mut fleet = Fleet::new(&server.url);
     let capacity = capacity(dev);
@@ -55,7 +56,7 @@ pub async fn dev(dev: &Dev) -> Result<(), CommandError> {
         fleet.start(worker, &state)?;
     }
     fleet.attached(dev.workers.unsigned_abs()).await?;
-    eprintln!("volley answers at {}; data in {}; Ctrl-C ends it", server.url, dev.data.display());
+    server.announce(&dev.data, format)?;
     tokio::select! {
         error = fleet.first_to_give_up() => {
             server.end().await;

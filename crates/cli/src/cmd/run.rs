@@ -19,6 +19,7 @@ use volley_wire::client::{Client, ClientError};
 use volley_wire::json::{spec_to, submission_from};
 
 use crate::command_error::{CommandError, INTERRUPTED};
+use crate::fleet::Interrupts;
 use crate::output::{self, Format};
 use follow::Followed;
 
@@ -131,16 +132,24 @@ pub async fn run(run: Run, server: &str, format: Format) -> Result<(), CommandEr
         return local::run(&run, &submission, format).await;
     }
     let client = Client::new(server);
-    let after = follow::last_event(&client).await?;
-    let group = submit(&client, &submission, run.patience).await?;
+    let mut interrupts = Interrupts::new();
+    let submitted = async {
+        let after = follow::last_event(&client).await?;
+        Ok::<_, CommandError>((after, submit(&client, &submission, run.patience).await?))
+    };
+    let (after, group) = tokio::select! {
+        submitted = submitted => submitted?,
+        () = interrupts.next() => return Err(CommandError::Ended(INTERRUPTED)),
+    };
     if run.detach {
         match format {
-            Format::Json => output::write_json_object(json!({ "group": group }))?,
+            Format::Json => output::write_json_object(json!({ "group": group, "containers": count(&submission) }))?,
             _ => output::write_line(&group)?,
         }
         return Ok(());
     }
-    let followed = follow::follow(&client, &group, count(&submission), after, run.patience, format).await?;
+    let followed = follow::follow(&client, &group, count(&submission), after, run.patience, format, &mut interrupts);
+    let followed = followed.await?;
     let records = summary::Summary::of(&client, &group).await?;
     records.write(None, format)?;
     end(&followed, &records)

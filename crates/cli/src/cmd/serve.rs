@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::command_error::CommandError;
 use crate::fleet::interrupted;
+use crate::output::Format;
 use crate::server::{RunningServer, ServerFlags};
 
 /// A server.
@@ -23,9 +24,9 @@ pub struct Serve {
 }
 
 /// Runs until it is interrupted.
-pub async fn serve(serve: &Serve) -> Result<(), CommandError> {
+pub async fn serve(serve: &Serve, format: Format) -> Result<(), CommandError> {
     let server = RunningServer::start(serve.listen, serve.data.clone(), &serve.flags).await?;
-    eprintln!("volley answers at {}; data in {}; Ctrl-C ends it", server.url, serve.data.display());
+    server.announce(&serve.data, format)?;
     interrupted().await;
     server.end().await;
     Ok(())

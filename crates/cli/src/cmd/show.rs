@@ -1,116 +1,12 @@
-//! The commands that only read: `ps`, `inspect`, `logs`, `workers`, `events`, `audit`.
+//! The commands that show the whole: `workers` and `audit`.
 
-use std::io::Write;
-
-use clap::Args;
 use http::Method;
 use serde_json::Value;
+use volley_model::Bytes;
 use volley_wire::client::Client;
 
 use crate::command_error::CommandError;
-use crate::output::{self, Format};
-
-/// List containers, and why those that wait do.
-#[derive(Debug, Args)]
-pub struct Ps {
-    /// Finished ones too.
-    #[arg(short, long)]
-    all: bool,
-    /// Only this group.
-    #[arg(long)]
-    group: Option<String>,
-    /// At most this many.
-    #[arg(long, default_value_t = 1_000, value_name = "N")]
-    max: u32,
-}
-
-/// One container or group.
-#[derive(Debug, Args)]
-pub struct Id {
-    /// An id, or the beginning of one.
-    id: String,
-}
-
-/// What a container has printed.
-#[derive(Debug, Args)]
-pub struct Logs {
-    /// A container's id, or the beginning of one.
-    id: String,
-    /// Wait for more until it has finished.
-    #[arg(short, long)]
-    follow: bool,
-    /// Only this stream.
-    #[arg(long, value_parser = ["stdout", "stderr", "both"], default_value = "both")]
-    stream: String,
-}
-
-/// Every transition, numbered.
-#[derive(Debug, Args)]
-pub struct Events {
-    /// Wait for more.
-    #[arg(short, long)]
-    follow: bool,
-    /// After this number.
-    #[arg(long, default_value_t = 0)]
-    after: u64,
-}
-
-fn text(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
-
-fn rows<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
-    value[name].as_array().into_iter().flatten()
-}
-
-/// `volley ps`.
-pub async fn ps(ps: &Ps, client: &Client, format: Format) -> Result<(), CommandError> {
-    let mut path = format!("/v1/containers?max={}", ps.max);
-    if !ps.all {
-        path.push_str("&state=queued,claimed,assigned,starting,running,stopping");
-    }
-    if let Some(group) = &ps.group {
-        path.push_str(&format!("&group={group}"));
-    }
-    let page = client.json(Method::GET, &path, None).await?;
-    match format {
-        Format::Json => output::write_json_object(&page)?,
-        Format::Quiet => output::write_lines(rows(&page, "containers").map(|row| text(&row["id"])))?,
-        Format::Table => {
-            let row = |row: &Value| {
-                let command: Vec<String> = row["command"].as_array().into_iter().flatten().map(text).collect();
-                let why = if row["waiting"].is_null() { &row["outcome_words"] } else { &row["waiting"]["words"] };
-                let command = command.join(" ").chars().take(40).collect();
-                vec![text(&row["id"]), text(&row["state"]), text(&row["worker"]), command, text(why)]
-            };
-            output::write_table(&["id", "state", "worker", "command", "why"], rows(&page, "containers").map(row))?;
-        }
-    }
-    Ok(())
-}
-
-/// `volley inspect`.
-pub async fn inspect(id: &Id, client: &Client) -> Result<(), CommandError> {
-    Ok(output::write_json_object(client.json(Method::GET, &format!("/v1/containers/{}", id.id), None).await?)?)
-}
-
-/// `volley logs`.
-pub async fn logs(logs: &Logs, client: &Client) -> Result<(), CommandError> {
-    let path = format!("/v1/containers/{}/logs?stream={}&follow={}", logs.id, logs.stream, logs.follow);
-    let mut written = Ok(());
-    let copied = client.stream(&path, |bytes| {
-        let mut out = std::io::stdout().lock();
-        written = out.write_all(bytes).and_then(|()| out.flush());
-        written.is_ok()
-    });
-    let copied = copied.await;
-    written?;
-    Ok(copied?)
-}
+use crate::output::{self, Format, rows, text};
 
 /// `volley workers`.
 pub async fn workers(client: &Client, format: Format) -> Result<(), CommandError> {
@@ -119,37 +15,56 @@ pub async fn workers(client: &Client, format: Format) -> Result<(), CommandError
         Format::Json => output::write_json_object(&page)?,
         Format::Quiet => output::write_lines(rows(&page, "workers").map(|row| text(&row["id"])))?,
         Format::Table => {
-            let row = |row: &Value| {
-                let cpu = format!("{}/{}", text(&row["free"]["cpu"]), text(&row["capacity"]["cpu"]));
-                let slots = format!("{}/{}", text(&row["free"]["slots"]), text(&row["capacity"]["slots"]));
-                let notes: Vec<String> = rows(row, "notes").map(text).collect();
-                let (id, pool, status) = (text(&row["id"]), text(&row["pool"]), text(&row["status"]));
-                vec![id, pool, status, text(&row["containers"]), cpu, slots, notes.join("; ")]
-            };
-            let header = ["id", "pool", "status", "containers", "cpu free (m)", "slots free", "notes"];
-            output::write_table(&header, rows(&page, "workers").map(row))?;
+            let header =
+                ["id", "pool", "status", "containers", "cpu free", "memory free", "slots free", "gpus free", "notes"];
+            output::write_table(&header, rows(&page, "workers").map(worker))?;
         }
     }
     Ok(())
 }
 
-/// `volley events`.
-pub async fn events(events: &Events, client: &Client, format: Format) -> Result<(), CommandError> {
-    let mut after = events.after;
-    loop {
-        let page = client.json(Method::GET, &format!("/v1/events?after={after}&wait={}", events.follow), None).await?;
-        let found: Vec<&Value> = rows(&page, "events").collect();
-        for event in &found {
-            after = event["number"].as_u64().unwrap_or(after);
-            match format {
-                Format::Quiet => output::write_line(&text(&event["number"]))?,
-                Format::Table | Format::Json => output::write_line(&event.to_string())?,
-            }
-        }
-        if found.is_empty() && !events.follow {
-            return Ok(());
+fn worker(row: &Value) -> Vec<String> {
+    let (free, capacity) = (&row["free"], &row["capacity"]);
+    let of = |words: fn(u64) -> String, name: &str| {
+        let number = |value: &Value| value[name].as_u64().map(words).unwrap_or_default();
+        format!("{} of {}", number(free), number(capacity))
+    };
+    let mut status = text(&row["status"]);
+    if row["connected"] != true && matches!(status.as_str(), "ready" | "cordoned" | "draining") {
+        status.push_str(", not connected");
+    }
+    let notes: Vec<String> = rows(row, "notes").map(text).collect();
+    vec![
+        text(&row["id"]),
+        text(&row["pool"]),
+        status,
+        text(&row["containers"]),
+        of(cores, "cpu"),
+        of(|bytes| Bytes(bytes).rounded(), "memory"),
+        of(|slots| slots.to_string(), "slots"),
+        gpus(free, capacity),
+        notes.join("; "),
+    ]
+}
+
+/// Thousandths of a core as `2` or `1.5`.
+fn cores(milli: u64) -> String {
+    let text = format!("{}.{:03}", milli / 1000, milli % 1000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// Free devices by kind, as in `H100 1.5 of 8, T4 0 of 1`.
+fn gpus(free: &Value, capacity: &Value) -> String {
+    let mut kinds: Vec<(String, u64, u64)> = Vec::new();
+    for (kind, free) in rows(capacity, "gpus").zip(rows(free, "gpus")) {
+        let (kind, free) = (text(kind), free.as_u64().unwrap_or(0));
+        match kinds.iter_mut().find(|(known, ..)| *known == kind) {
+            Some((_, sum, count)) => (*sum, *count) = (*sum + free, *count + 1),
+            None => kinds.push((kind, free, 1)),
         }
     }
+    let words = |(kind, free, count): &(String, u64, u64)| format!("{kind} {} of {count}", cores(*free));
+    kinds.iter().map(words).collect::<Vec<_>>().join(", ")
 }
 
 /// `volley audit`; a broken law is exit code 1.
@@ -167,4 +82,19 @@ pub async fn audit(client: &Client, format: Format) -> Result<(), CommandError> 
         }
     }
     if audit["ok"] == true { Ok(()) } else { Err(CommandError::Ended(1)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn gpus_are_summed_by_kind() {
+        let capacity = json!({ "gpus": ["H100", "T4", "H100"] });
+        let free = json!({ "gpus": [1000, 0, 500] });
+        assert_eq!(gpus(&free, &capacity), "H100 1.5 of 2, T4 0 of 1");
+        assert_eq!(gpus(&json!({ "gpus": [] }), &json!({ "gpus": [] })), "");
+    }
 }

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
+use serde_json::json;
 use volley_model::{Bytes, Capacity, CpuMilli, GpuRequest, PoolName, Worker as Offer, WorkerId};
 
 use crate::command_error::CommandError;
 use crate::fleet::{Fleet, interrupted};
+use crate::output::{self, Format};
 
 /// A worker.
 #[derive(Debug, Args)]
@@ -39,7 +41,7 @@ pub struct Worker {
 }
 
 /// Runs until it is interrupted; then ends its containers and leaves. Interrupted again, it kills them.
-pub async fn worker(flags: &Worker, server: &str) -> Result<(), CommandError> {
+pub async fn worker(flags: &Worker, server: &str, format: Format) -> Result<(), CommandError> {
     let offer = offer(flags)?;
     let state = flags.state.clone().unwrap_or_else(|| PathBuf::from(".volley/workers").join(offer.id.as_str()));
     let name = offer.id.clone();
@@ -50,7 +52,13 @@ pub async fn worker(flags: &Worker, server: &str) -> Result<(), CommandError> {
     fleet.start(offer, &state)?;
     let gave_up = async {
         fleet.attached(1).await?;
-        eprintln!("worker {name} is attached to {server}; state in {}; Ctrl-C ends it", state.display());
+        match format {
+            Format::Table => {
+                eprintln!("worker {name} is attached to {server}; state in {}; Ctrl-C ends it", state.display());
+            }
+            Format::Json => output::write_json_line(json!({ "worker": name, "server": server, "state": state }))?,
+            Format::Quiet => output::write_line(name.as_str())?,
+        }
         Err(fleet.first_to_give_up().await)
     };
     tokio::select! {

@@ -12,6 +12,7 @@ use volley_model::Millis;
 use volley_wire::client::{Client, ClientError};
 
 use crate::command_error::CommandError;
+use crate::fleet::Interrupts;
 use crate::output::Format;
 
 /// Wait between two tries of a server that does not answer.
@@ -39,6 +40,7 @@ struct Follower<'a> {
     finished: BTreeSet<u64>,
     after: u64,
     stops: u32,
+    interrupts: &'a mut Interrupts,
 }
 
 /// Follows a group of `count` containers from an event on.
@@ -49,6 +51,7 @@ pub(super) async fn follow(
     after: u64,
     patience: Millis,
     format: Format,
+    interrupts: &mut Interrupts,
 ) -> Result<Followed, CommandError> {
     let target = if format == Format::Table { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let bar = ProgressBar::with_draw_target(Some(count), target);
@@ -56,7 +59,8 @@ pub(super) async fn follow(
     bar.set_style(ProgressStyle::with_template(style).map_err(|error| CommandError::Failed(error.to_string()))?);
     let shown = format == Format::Table;
     let live = shown && count == 1;
-    let mut follower = Follower { client, group, bar, live, shown, finished: BTreeSet::new(), after, stops: 0 };
+    let mut follower =
+        Follower { client, group, bar, live, shown, finished: BTreeSet::new(), after, stops: 0, interrupts };
     let printing = async {
         if live {
             let container = format!("{group}-0");
@@ -84,7 +88,7 @@ impl Follower<'_> {
             let path = format!("/v1/events?wait=true&after={}", self.after);
             let page = tokio::select! {
                 page = self.client.json(Method::GET, &path, None) => page,
-                _ = tokio::signal::ctrl_c() => {
+                () = self.interrupts.next() => {
                     self.stops += 1;
                     self.stop().await?;
                     continue;
@@ -113,10 +117,10 @@ impl Follower<'_> {
     async fn on_events(&mut self, page: &Value) -> Result<(), CommandError> {
         for event in page["events"].as_array().into_iter().flatten() {
             self.after = event["number"].as_u64().unwrap_or(self.after);
-            if event["state"] != "finished" || group_of(event).as_deref() != Some(self.group) {
+            let Some((group, index)) = container_of(event).filter(|_| event["state"] == "finished") else { continue };
+            if group != self.group {
                 continue;
             }
-            let Some(index) = event["container"]["index"].as_u64() else { continue };
             if !self.finished.insert(index) {
                 continue;
             }
@@ -144,9 +148,10 @@ fn is_silence(error: &ClientError) -> bool {
     }
 }
 
-/// The group of an event's container, as people write it.
-fn group_of(event: &Value) -> Option<String> {
-    event["container"]["group"].as_u64().map(|group| volley_model::GroupId(group).to_string())
+/// The group of an event's container, and its index in it.
+fn container_of(event: &Value) -> Option<(&str, u64)> {
+    let (group, index) = event["container"].as_str()?.split_once('-')?;
+    Some((group, index.parse().ok()?))
 }
 
 /// Copies one stream of a container's output to ours. What cannot be had is said and is no failure of the run.

@@ -14,7 +14,7 @@ use volley_wire::client::Client;
 use super::{Run, count, end, follow, submit, summary};
 use crate::cmd::worker::leave;
 use crate::command_error::CommandError;
-use crate::fleet::{Fleet, state_dir};
+use crate::fleet::{Fleet, Interrupts, state_dir};
 use crate::output::Format;
 use crate::server::RunningServer;
 use crate::words;
@@ -23,6 +23,8 @@ pub(super) async fn run(run: &Run, submission: &Submission, format: Format) -> R
     let dir = tempfile::tempdir().map_err(|error| {
         CommandError::Failed(format!("no temporary folder ({error}); set TMPDIR to a writable one"))
     })?;
+    // From here on an interrupt ends what was begun instead of leaving it behind.
+    let mut interrupts = Interrupts::new();
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let server = RunningServer::start(listen, dir.path().join("data"), &run.flags).await?;
     let mut fleet = Fleet::new(&server.url);
@@ -50,7 +52,9 @@ pub(super) async fn run(run: &Run, submission: &Submission, format: Format) -> R
     let done = async {
         let after = follow::last_event(&client).await?;
         let group = submit(&client, &submission, run.patience).await?;
-        let followed = follow::follow(&client, &group, count(&submission), after, run.patience, format).await?;
+        let containers = count(&submission);
+        let followed = follow::follow(&client, &group, containers, after, run.patience, format, &mut interrupts);
+        let followed = followed.await?;
         let summary = summary::Summary::of(&client, &group).await?;
         summary.write(Some(&server.control.turn_stats()), format)?;
         Ok::<_, CommandError>((followed, summary))
