@@ -4,13 +4,15 @@
 mod attempts;
 mod capacity;
 mod epoch_file;
+mod link;
 mod output_page;
 mod runtime;
 mod worker;
 
 pub use capacity::{detect, detect_gpus};
+pub use link::{GrpcLink, Inbound, Link, OpenError, Opening};
 pub use runtime::cgroup::limits_notes;
 pub use runtime::keeper;
 pub use runtime::process::{ProcessOptions, ProcessRuntime};
 pub use runtime::{Happened, Launch, Left, Output, Runtime};
-pub use worker::{WorkerError, WorkerOptions, run};
+pub use worker::{WorkerError, WorkerOptions, run, run_over};

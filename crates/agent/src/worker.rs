@@ -8,25 +8,22 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status, Streaming};
+use tokio_stream::StreamExt;
+use tonic::{Code, Status};
 use volley_model::{Attempt, ContainerId, Epoch, Millis, Outcome, Progress, Spec, SpecHash, ValidationError, Worker};
 use volley_wire::convert;
-use volley_wire::proto::workers_client::WorkersClient;
 use volley_wire::proto::{self, from_worker, to_worker};
 
 use crate::attempts::{Attempts, Key, Next};
 use crate::epoch_file::EpochFile;
+use crate::link::{GrpcLink, Inbound, Link, OpenError};
 use crate::output_page::answer;
 use crate::{Happened, Launch, Runtime};
 
 /// Messages that wait for the connection.
 const MESSAGES_MAX: usize = 64;
-/// Largest message of a server.
-const MESSAGE_BYTES_MAX: usize = 32 << 20;
-/// Connecting takes at most this.
-const CONNECT_WAIT: Duration = Duration::from_secs(5);
+/// Connecting and the server's welcome take at most this.
+const WELCOME_WAIT: Duration = Duration::from_secs(10);
 /// Wait before the second try to connect, and the longest; doubles with each.
 const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// Reports without a verdict are sent again after one to two of these.
@@ -96,7 +93,7 @@ enum Event {
 /// An open stream.
 struct Stream {
     out: mpsc::Sender<proto::FromWorker>,
-    inbound: Streaming<proto::ToWorker>,
+    inbound: Inbound,
     specs: HashMap<SpecHash, Arc<Spec>>,
     heartbeats: BTreeMap<u64, Instant>,
     heartbeat_at: Instant,
@@ -112,6 +109,8 @@ struct Life {
     lease: Option<Lease>,
     repeat_at: Instant,
     leaving: bool,
+    /// A hello of this life may have been heard: then a name in use may be its own.
+    greeted: bool,
     /// Said once per outage.
     complained: bool,
 }
@@ -126,13 +125,21 @@ pub async fn run(
     happened: mpsc::UnboundedReceiver<(ContainerId, Attempt, Happened)>,
     shutdown: watch::Receiver<u32>,
 ) -> Result<(), WorkerError> {
-    let address = |problem: String| WorkerError::Address { server: options.server.clone(), problem };
-    let endpoint = Endpoint::from_shared(options.server.clone()).map_err(|error| address(error.to_string()))?;
-    if endpoint.uri().scheme_str() != Some("http") || endpoint.uri().host().is_none() {
-        return Err(address("no http:// and host".to_owned()));
-    }
-    let endpoint = endpoint.connect_timeout(CONNECT_WAIT).tcp_nodelay(true);
-    let endpoint = endpoint.http2_keep_alive_interval(HEARTBEAT_MAX).keep_alive_while_idle(true);
+    let link = GrpcLink::new(&options.server)?;
+    run_over(&link, options, runtime, happened, shutdown).await
+}
+
+/// As [`run`], over any kind of link.
+///
+/// # Errors
+/// As of [`run`].
+pub async fn run_over(
+    link: &dyn Link,
+    options: WorkerOptions,
+    runtime: Arc<dyn Runtime>,
+    happened: mpsc::UnboundedReceiver<(ContainerId, Attempt, Happened)>,
+    shutdown: watch::Receiver<u32>,
+) -> Result<(), WorkerError> {
     let mut attempts = Attempts::default();
     for left in runtime.adopt()? {
         // As for one that was stopped now: nobody asked the life before for it, or the server knows.
@@ -144,28 +151,32 @@ pub async fn run(
     }
     let epoch = EpochFile::open(options.epoch_file.clone())?;
     let repeat_at = Instant::now() + REPEAT_EVERY;
-    let (lease, leaving, complained) = (None, false, false);
-    let mut life =
-        Life { options, runtime, happened, shutdown, attempts, epoch, lease, repeat_at, leaving, complained };
-    life.run(&endpoint).await
+    let (leaving, greeted, complained) = (false, false, false);
+    let mut life = Life {
+        options,
+        runtime,
+        happened,
+        shutdown,
+        attempts,
+        epoch,
+        lease: None,
+        repeat_at,
+        leaving,
+        greeted,
+        complained,
+    };
+    life.run(link).await
 }
 
 impl Life {
-    async fn run(&mut self, endpoint: &Endpoint) -> Result<(), WorkerError> {
+    async fn run(&mut self, link: &dyn Link) -> Result<(), WorkerError> {
         let mut wait = Duration::ZERO;
         loop {
             let pause = tokio::time::sleep(wait);
             if self.meanwhile(pause).await.is_none() {
                 return Ok(());
             }
-            let Some(channel) = self.meanwhile(endpoint.connect()).await else { return Ok(()) };
-            let opened = match channel {
-                Ok(channel) => self.open(channel).await?,
-                Err(error) => {
-                    self.complain(&innermost(&error));
-                    None
-                }
-            };
+            let opened = self.open(link).await?;
             wait = if wait.is_zero() { RETRY_WAIT.0 } else { (wait * 2).min(RETRY_WAIT.1) };
             if let Some(mut stream) = opened {
                 (wait, self.complained) = (RETRY_WAIT.0, false);
@@ -191,6 +202,7 @@ impl Life {
                 return None;
             }
             tokio::select! {
+                biased;
                 done = &mut what => return Some(done),
                 event = self.event() => self.on_event(event),
             }
@@ -198,8 +210,7 @@ impl Life {
     }
 
     /// Opens a stream: hello, then the server's welcome with a verdict on all that is held. `None`: try again.
-    async fn open(&mut self, channel: Channel) -> Result<Option<Stream>, WorkerError> {
-        let mut client = WorkersClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    async fn open(&mut self, link: &dyn Link) -> Result<Option<Stream>, WorkerError> {
         let (out, receiver) = mpsc::channel(MESSAGES_MAX);
         let inventory = self.attempts.inventory();
         let mut hello = convert::worker_to(&self.options.worker);
@@ -209,19 +220,25 @@ impl Life {
         let sent_at = Instant::now();
         out.try_send(hello).expect("the channel is new and has room");
         let welcomed = async {
-            let mut inbound = client.attach(ReceiverStream::new(receiver)).await?.into_inner();
-            match inbound.message().await?.and_then(|first| first.message) {
+            let mut inbound = link.open(receiver).await?;
+            let first = inbound.next().await.transpose().map_err(OpenError::Answered)?;
+            match first.and_then(|first| first.message) {
                 Some(to_worker::Message::Welcome(welcome)) => Ok((inbound, welcome)),
-                _ => Err(Status::internal("the server's first message is no welcome")),
+                _ => Err(OpenError::Answered(Status::internal("the server's first message is no welcome"))),
             }
         };
-        let Some(welcomed) = self.meanwhile(tokio::time::timeout(CONNECT_WAIT, welcomed)).await else {
+        let Some(welcomed) = self.meanwhile(tokio::time::timeout(WELCOME_WAIT, welcomed)).await else {
             return Ok(None);
         };
         let (inbound, welcome) = match welcomed {
             Ok(Ok(welcomed)) => welcomed,
-            Ok(Err(status)) => return self.refused(&status).map(|()| None),
+            Ok(Err(OpenError::NotConnected(reason))) => {
+                self.complain(&reason);
+                return Ok(None);
+            }
+            Ok(Err(OpenError::Answered(status))) => return self.refused(&status).map(|()| None),
             Err(_) => {
+                self.greeted = true;
                 self.complain("it does not answer");
                 return Ok(None);
             }
@@ -247,10 +264,12 @@ impl Life {
         let reason = status.message();
         let for_good = match status.code() {
             Code::InvalidArgument | Code::ResourceExhausted | Code::Unimplemented | Code::PermissionDenied => true,
-            // A life before this one may still be noted as connected; a worker without a past has the wrong name.
-            Code::AlreadyExists => self.epoch.get().is_none() && self.attempts.is_empty(),
+            // A life before this one, or a stream that broke before its welcome, may still be noted as connected; a
+            // worker without a past has the wrong name.
+            Code::AlreadyExists => self.epoch.get().is_none() && self.attempts.is_empty() && !self.greeted,
             _ => false,
         };
+        self.greeted |= status.code() != Code::AlreadyExists;
         if for_good {
             return Err(WorkerError::Refused(reason.to_owned()));
         }
@@ -261,13 +280,13 @@ impl Life {
     /// Works until the stream breaks (false) or the worker is done (true).
     async fn connected(&mut self, stream: &mut Stream) -> Result<bool, WorkerError> {
         if self.leaving {
-            self.say_leave(stream, false).await;
+            self.say_leave(&stream.out, false).await;
         }
         let mut left = self.leaving;
         let out = stream.out.clone();
         loop {
             if self.leaving && !left {
-                self.say_leave(stream, false).await;
+                self.say_leave(&stream.out, false).await;
                 left = true;
             }
             if self.leaving && self.attempts.only_kept() {
@@ -275,6 +294,15 @@ impl Life {
                 return Ok(true);
             }
             tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(stream.heartbeat_at) => self.heartbeat(stream),
+                event = self.event() => {
+                    self.on_event(event);
+                    if self.lease.is_some_and(|lease| lease.ended) {
+                        // Its server has let its heartbeats go unanswered: another stream, or another server, may do.
+                        return Ok(false);
+                    }
+                }
                 permit = out.reserve(), if self.attempts.has_due() => {
                     let Ok(permit) = permit else { return Ok(false) };
                     let due = self.attempts.take_due();
@@ -282,18 +310,16 @@ impl Life {
                     let reports = from_worker::Message::Reports(proto::Reports { reports });
                     permit.send(proto::FromWorker { message: Some(reports) });
                 }
-                message = stream.inbound.message() => match message {
-                    Ok(Some(proto::ToWorker { message: Some(message) })) => self.on_message(message, stream),
+                message = stream.inbound.next() => match message {
+                    Some(Ok(proto::ToWorker { message: Some(message) })) => self.on_message(message, stream),
                     // From a newer server.
-                    Ok(Some(_)) => {}
-                    Ok(None) => return Ok(false),
-                    Err(status) => {
+                    Some(Ok(_)) => {}
+                    None => return Ok(false),
+                    Some(Err(status)) => {
                         tracing::info!(reason = status.message(), "the stream broke");
                         return Ok(false);
                     }
                 },
-                () = tokio::time::sleep_until(stream.heartbeat_at) => self.heartbeat(stream),
-                event = self.event() => self.on_event(event),
             }
         }
     }
@@ -465,30 +491,22 @@ impl Life {
     }
 
     /// Nothing new is to come; unless some containers stay, for then the worker's place stays too.
-    async fn say_leave(&self, stream: &Stream, gone: bool) {
+    async fn say_leave(&self, out: &mpsc::Sender<proto::FromWorker>, gone: bool) {
         let leave = from_worker::Message::Leave(proto::Leave { gone });
         // A stream that takes nothing is found broken soon.
-        let _ = tokio::time::timeout(LEAVE_WAIT, stream.out.send(proto::FromWorker { message: Some(leave) })).await;
+        let _ = tokio::time::timeout(LEAVE_WAIT, out.send(proto::FromWorker { message: Some(leave) })).await;
     }
 
     async fn leave(&self, stream: &mut Stream) {
         if !self.attempts.is_empty() {
             return;
         }
-        self.say_leave(stream, true).await;
-        let closed = async { while let Ok(Some(_)) = stream.inbound.message().await {} };
+        self.say_leave(&stream.out, true).await;
+        let closed = async { while let Some(Ok(_)) = stream.inbound.next().await {} };
         let _ = tokio::time::timeout(LEAVE_WAIT, closed).await;
     }
 }
 
 fn heartbeat_every(term: Duration) -> Duration {
     (term / HEARTBEATS_PER_LEASE).min(HEARTBEAT_MAX)
-}
-
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut last = error;
-    while let Some(source) = last.source() {
-        last = source;
-    }
-    last.to_string()
 }

@@ -11,4 +11,5 @@ mod volley_service;
 mod workers_service;
 
 pub use server::{ApiOptions, BindError, Server};
-pub use streams::WorkerStreams;
+pub use streams::{Receiver, WorkerStreams};
+pub use workers_service::serve_worker;

@@ -27,7 +27,8 @@ const PAGES_MAX: usize = 256;
 const PAGE_WAIT: Duration = Duration::from_secs(10);
 
 type Sender = mpsc::Sender<Result<proto::ToWorker, Status>>;
-pub(crate) type Receiver = mpsc::Receiver<Result<proto::ToWorker, Status>>;
+/// What a stream's worker is to be sent; ends when the stream does.
+pub type Receiver = mpsc::Receiver<Result<proto::ToWorker, Status>>;
 
 #[derive(Debug)]
 struct Held {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 use volley_control::ledger::{AttachRefusal, InventoryItem, WorkerMessage};
 use volley_control::{Control, ControlError};
@@ -13,6 +14,7 @@ use volley_wire::convert;
 use volley_wire::proto::{self, from_worker, workers_server};
 
 use crate::WorkerStreams;
+use crate::streams::Receiver;
 
 /// A stream's first message comes within this, or the stream ends.
 const HELLO_WAIT: Duration = Duration::from_secs(10);
@@ -56,51 +58,58 @@ impl workers_server::Workers for WorkersService {
         &self,
         request: Request<Streaming<proto::FromWorker>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
-        let mut inbound = request.into_inner();
-        let first = tokio::time::timeout(HELLO_WAIT, inbound.message()).await;
-        let first = first.map_err(|_| Status::deadline_exceeded("no hello came"))??;
-        let Some(from_worker::Message::Hello(hello)) = first.and_then(|first| first.message) else {
-            return Err(Status::invalid_argument("the first message of a stream is the hello"));
-        };
-        let worker = convert::worker_from(&hello).map_err(|error| invalid(&error))?;
-        let mut inventory = Vec::with_capacity(hello.inventory.len());
-        for (index, report) in hello.inventory.into_iter().enumerate() {
-            let item = convert::report_from(&format!("inventory[{index}]"), report);
-            let (container, attempt, progress) = item.map_err(|error| invalid(&error))?;
-            inventory.push(InventoryItem { container, attempt, progress });
-        }
-        let (id, stream) = (worker.id.clone(), Nonce(rand::random()));
-        let epoch = hello.epoch.map(convert::epoch_from);
-        let attached = self.control.attach(worker, stream, epoch, inventory).await.map_err(|error| status(&error))?;
-        let welcome = proto::Welcome {
-            epoch: Some(convert::epoch_to(attached.epoch)),
-            lease_ms: attached.lease.0,
-            keep: attached.keep,
-        };
-        let receiver = self.streams.open(&id, stream, welcome);
-        self.control.stream_ready(&id, stream);
-        tracing::info!(worker = %id, epoch = attached.epoch.number, "attached");
-        let attached = Attached {
-            control: Arc::clone(&self.control),
-            streams: Arc::clone(&self.streams),
-            worker: id,
-            stream,
-            epoch: attached.epoch,
-        };
-        tokio::spawn(attached.read(inbound));
+        let receiver = serve_worker(&self.control, &self.streams, request.into_inner()).await?;
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 }
 
+/// Serves one stream of a worker, whatever carries it: attaches the worker and gives what is to be sent to it; what
+/// comes is read on by a task until the stream ends.
+///
+/// # Errors
+/// When the first message is no hello that can be taken; with the reason for the worker.
+pub async fn serve_worker(
+    control: &Arc<Control>,
+    streams: &Arc<WorkerStreams>,
+    mut inbound: impl Stream<Item = Result<proto::FromWorker, Status>> + Send + Unpin + 'static,
+) -> Result<Receiver, Status> {
+    let first = tokio::time::timeout(HELLO_WAIT, inbound.next()).await;
+    let first = first.map_err(|_| Status::deadline_exceeded("no hello came"))?.transpose()?;
+    let Some(from_worker::Message::Hello(hello)) = first.and_then(|first| first.message) else {
+        return Err(Status::invalid_argument("the first message of a stream is the hello"));
+    };
+    let worker = convert::worker_from(&hello).map_err(|error| invalid(&error))?;
+    let mut inventory = Vec::with_capacity(hello.inventory.len());
+    for (index, report) in hello.inventory.into_iter().enumerate() {
+        let item = convert::report_from(&format!("inventory[{index}]"), report);
+        let (container, attempt, progress) = item.map_err(|error| invalid(&error))?;
+        inventory.push(InventoryItem { container, attempt, progress });
+    }
+    let (id, stream) = (worker.id.clone(), control.nonce());
+    let epoch = hello.epoch.map(convert::epoch_from);
+    let attached = control.attach(worker, stream, epoch, inventory).await.map_err(|error| status(&error))?;
+    let welcome = proto::Welcome {
+        epoch: Some(convert::epoch_to(attached.epoch)),
+        lease_ms: attached.lease.0,
+        keep: attached.keep,
+    };
+    let receiver = streams.open(&id, stream, welcome);
+    control.stream_ready(&id, stream);
+    tracing::info!(worker = %id, epoch = attached.epoch.number, "attached");
+    let (control, streams, epoch) = (Arc::clone(control), Arc::clone(streams), attached.epoch);
+    tokio::spawn(Attached { control, streams, worker: id, stream, epoch }.read(inbound));
+    Ok(receiver)
+}
+
 impl Attached {
-    async fn read(self, mut inbound: Streaming<proto::FromWorker>) {
+    async fn read(self, mut inbound: impl Stream<Item = Result<proto::FromWorker, Status>> + Send + Unpin) {
         loop {
-            match inbound.message().await {
-                Ok(Some(proto::FromWorker { message: Some(message) })) => self.on_message(message).await,
+            match inbound.next().await {
+                Some(Ok(proto::FromWorker { message: Some(message) })) => self.on_message(message).await,
                 // From a newer worker.
-                Ok(Some(_)) => {}
-                Ok(None) => break,
-                Err(status) => {
+                Some(Ok(_)) => {}
+                None => break,
+                Some(Err(status)) => {
                     tracing::info!(worker = %self.worker, reason = status.message(), "its stream broke");
                     break;
                 }

@@ -8,13 +8,11 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use volley_ledger::{
-    Answer, Attach, CloseSession, Detach, Heartbeat, Hint, InventoryItem, OpenSession, Progress, Query, Report,
-    Schedulable, SetSchedulable, Stop, StopReply, StopTarget, Submit, SubmitRefusal, SubmitReply, Sweep, Verdict,
-    WorkerMessage,
+    Answer, Attach, AttachRefusal, CloseSession, Detach, Heartbeat, Hint, InventoryItem, OpenSession, Progress, Query,
+    Report, Schedulable, SetSchedulable, Stop, StopReply, StopTarget, Submit, SubmitRefusal, SubmitReply, Sweep,
+    Verdict, WorkerMessage,
 };
-use volley_model::{
-    Epoch, EventNumber, GroupId, Nonce, SessionId, Submission, TenantName, Timestamp, Worker, WorkerId,
-};
+use volley_model::{Epoch, EventNumber, GroupId, Nonce, SessionId, Submission, TenantName, Worker, WorkerId};
 use volley_store::{Store, StoreError, StoreExt};
 
 use crate::streams::Streams;
@@ -28,6 +26,8 @@ const REPORTS_WAITING_MAX: usize = 10_000;
 const SWEEP_ITEMS_MAX: u32 = 10_000;
 /// Heartbeats of all workers are gathered for this long into one store call.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// Hints may get lost: outboxes are looked at this often at least.
+const TAKE_INTERVAL: Duration = Duration::from_secs(5);
 /// Random group ids tried before giving up: even one repeat is a chance in 2^64 per group.
 const GROUP_IDS_TRIED: usize = 3;
 /// Same request again after "unknown", at most so often.
@@ -65,10 +65,6 @@ pub struct Control {
     loops: Mutex<Vec<JoinHandle<()>>>,
 }
 
-pub(crate) fn random() -> u64 {
-    rand::random()
-}
-
 impl Control {
     /// Opens a session and starts the loops.
     pub async fn start(
@@ -76,13 +72,14 @@ impl Control {
         delivery: Arc<dyn Delivery>,
         options: Options,
     ) -> Result<Arc<Self>, ControlError> {
+        let session = AtomicU64::new(options.random.number());
         let (reports, receiver) = mpsc::channel(REPORTS_WAITING_MAX);
         let hints = store.hints();
         let control = Arc::new(Self {
             store,
             delivery,
             options,
-            session: AtomicU64::new(random()),
+            session,
             streams: Streams::default(),
             work: Notify::new(),
             stats: Mutex::default(),
@@ -116,6 +113,16 @@ impl Control {
         let _ = self.store.call(CloseSession { session: self.session() }).await;
     }
 
+    pub(crate) fn random(&self) -> u64 {
+        self.options.random.number()
+    }
+
+    /// A nonce for a new stream.
+    #[must_use]
+    pub fn nonce(&self) -> Nonce {
+        Nonce(self.random())
+    }
+
     pub(crate) fn session(&self) -> SessionId {
         SessionId(self.session.load(Ordering::SeqCst))
     }
@@ -129,7 +136,7 @@ impl Control {
     pub async fn submit(&self, submission: Submission, body_digest: u128) -> Result<SubmitReply, ControlError> {
         let mut refused = SubmitRefusal::IdTaken;
         for _ in 0..GROUP_IDS_TRIED {
-            let submit = Submit { group: GroupId(random()), submission: submission.clone(), body_digest };
+            let submit = Submit { group: GroupId(self.random()), submission: submission.clone(), body_digest };
             match self.store.call(submit).await? {
                 Ok(reply) => return Ok(reply),
                 Err(SubmitRefusal::IdTaken) => refused = SubmitRefusal::IdTaken,
@@ -180,8 +187,14 @@ impl Control {
         inventory: Vec<InventoryItem>,
     ) -> Result<Attached, ControlError> {
         worker.check()?;
-        let (session, id, epoch_nonce) = (self.session(), worker.id.clone(), Nonce(random()));
-        let reply = self.store.call(Attach { session, worker, stream, epoch, epoch_nonce, inventory }).await??;
+        let (session, id, epoch_nonce) = (self.session(), worker.id.clone(), self.nonce());
+        let attach = Attach { session, worker, stream, epoch, epoch_nonce, inventory };
+        let reply = self.call_known(attach).await?;
+        if matches!(reply, Err(AttachRefusal::SessionEnded)) {
+            // A turn opens a new one; the worker comes again.
+            self.work.notify_one();
+        }
+        let reply = reply?;
         self.streams.attach(id, stream, reply.epoch);
         let keep = reply.inventory.iter().map(|verdict| *verdict == Verdict::Keep).collect();
         Ok(Attached { epoch: reply.epoch, lease: reply.lease, keep })
@@ -247,7 +260,9 @@ impl Control {
         loop {
             let asked = self.streams.to_take();
             if asked.is_empty() {
-                self.outboxes.notified().await;
+                if tokio::time::timeout(TAKE_INTERVAL, self.outboxes.notified()).await.is_err() {
+                    self.streams.mark_all();
+                }
                 continue;
             }
             let Ok(Answer::Take(taken)) = self.store.read(Query::Take(asked)).await else {
@@ -309,6 +324,10 @@ impl Control {
             let beats = self.streams.heartbeats();
             let workers = beats.iter().map(|(worker, stream, epoch, _)| (worker.clone(), *stream, *epoch)).collect();
             let Ok(reply) = self.store.call(Heartbeat { session: self.session(), workers }).await else { continue };
+            if !reply.session_alive {
+                // The store was restarted, or this server was not heard for too long: a turn opens a new one.
+                self.work.notify_one();
+            }
             for ((worker, stream, _, number), renewed) in beats.into_iter().zip(reply.workers) {
                 self.delivery.heartbeat(&worker, stream, number, renewed);
                 if !renewed {
@@ -323,22 +342,23 @@ impl Control {
         loop {
             let swept = self.store.call(Sweep { items_max: SWEEP_ITEMS_MAX }).await;
             let wait = match swept {
-                Ok(reply) if reply.more => continue,
-                Ok(reply) => match (reply.due, clock()) {
-                    (Some(due), Some(now)) => due.since(now).to_duration().min(self.options.sweep_interval),
-                    _ => self.options.sweep_interval,
-                },
+                Ok(reply) => {
+                    if reply.work {
+                        self.work.notify_one();
+                    }
+                    if reply.more {
+                        continue;
+                    }
+                    let due = reply.due.map(|due| due.since(reply.now).to_duration());
+                    due.map_or(self.options.sweep_interval, |due| due.min(self.options.sweep_interval))
+                }
                 Err(_) => self.options.sweep_interval,
             };
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(wait.max(Duration::from_millis(1))) => {}
                 () = self.due.notified() => {}
             }
         }
     }
-}
-
-fn clock() -> Option<Timestamp> {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
-    Some(Timestamp(since.as_millis() as u64))
 }

@@ -5,6 +5,7 @@ mod control;
 mod delivery;
 mod error;
 mod options;
+mod random;
 mod streams;
 mod turn;
 
@@ -12,6 +13,7 @@ pub use control::{Control, TurnStats};
 pub use delivery::{AnsweredReport, Attached, Delivery};
 pub use error::ControlError;
 pub use options::{Options, Profile};
+pub use random::Random;
 
 /// The records and requests that the API passes on.
 pub use volley_ledger as ledger;

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use volley_model::Millis;
 
+use crate::Random;
+
 /// When a batch closes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
@@ -60,6 +62,8 @@ pub struct Options {
     pub hold_term: Millis,
     /// Breaks ties among equal workers.
     pub seed: u64,
+    /// Where ids and nonces come from.
+    pub random: Random,
 }
 
 impl Options {
@@ -75,6 +79,7 @@ impl Options {
             hold_after: Millis::from_secs(10),
             hold_term: Millis::from_secs(30),
             seed: 0,
+            random: Random::default(),
         }
     }
 }

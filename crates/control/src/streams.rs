@@ -1,4 +1,5 @@
-//! Which workers' streams this server holds, and how far each was handed its outbox.
+//! Which workers' streams this server holds, and how far each was handed its outbox. A worker may
+//! have several: the store knows which of them is not fenced, and the others end by themselves.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,7 +9,6 @@ use volley_model::{DeliveryNumber, Epoch, Nonce, WorkerId};
 
 #[derive(Debug, Clone)]
 struct Stream {
-    nonce: Nonce,
     epoch: Epoch,
     after: DeliveryNumber,
     /// The number of a heartbeat that is not yet passed on.
@@ -24,8 +24,17 @@ pub(crate) struct Streams {
 
 #[derive(Debug, Default)]
 struct Inner {
-    held: BTreeMap<WorkerId, Stream>,
-    marked: BTreeSet<WorkerId>,
+    held: BTreeMap<Key, Stream>,
+    marked: BTreeSet<Key>,
+}
+
+type Key = (WorkerId, Nonce);
+
+impl Inner {
+    fn of_worker(&self, worker: &WorkerId) -> impl Iterator<Item = &Key> {
+        let all = (worker.clone(), Nonce(u64::MIN))..=(worker.clone(), Nonce(u64::MAX));
+        self.held.range(all).map(|(key, _)| key)
+    }
 }
 
 impl Streams {
@@ -35,39 +44,36 @@ impl Streams {
 
     /// A stream was attached; it gets deliveries once it is ready.
     pub(crate) fn attach(&self, worker: WorkerId, nonce: Nonce, epoch: Epoch) {
-        let stream = Stream { nonce, epoch, after: DeliveryNumber(0), heartbeat: None, ready: false };
-        self.lock().held.insert(worker, stream);
+        let stream = Stream { epoch, after: DeliveryNumber(0), heartbeat: None, ready: false };
+        self.lock().held.insert((worker, nonce), stream);
     }
 
     pub(crate) fn ready(&self, worker: &WorkerId, nonce: Nonce) {
         let mut inner = self.lock();
-        if let Some(stream) = inner.held.get_mut(worker).filter(|stream| stream.nonce == nonce) {
+        let key = (worker.clone(), nonce);
+        if let Some(stream) = inner.held.get_mut(&key) {
             stream.ready = true;
-            inner.marked.insert(worker.clone());
+            inner.marked.insert(key);
         }
     }
 
     pub(crate) fn detach(&self, worker: &WorkerId, nonce: Nonce) {
-        let mut inner = self.lock();
-        if inner.held.get(worker).is_some_and(|stream| stream.nonce == nonce) {
-            inner.held.remove(worker);
-        }
+        self.lock().held.remove(&(worker.clone(), nonce));
     }
 
     /// These outboxes have something new.
     pub(crate) fn mark<'a>(&self, workers: impl IntoIterator<Item = &'a WorkerId>) {
         let mut inner = self.lock();
         for worker in workers {
-            if inner.held.contains_key(worker) {
-                inner.marked.insert(worker.clone());
-            }
+            let keys: Vec<Key> = inner.of_worker(worker).cloned().collect();
+            inner.marked.extend(keys);
         }
     }
 
     /// All of them: hints were lost.
     pub(crate) fn mark_all(&self) {
         let mut inner = self.lock();
-        let all: Vec<WorkerId> = inner.held.keys().cloned().collect();
+        let all: Vec<Key> = inner.held.keys().cloned().collect();
         inner.marked.extend(all);
     }
 
@@ -75,9 +81,9 @@ impl Streams {
     pub(crate) fn to_take(&self) -> Vec<TakeFrom> {
         let mut inner = self.lock();
         let marked = std::mem::take(&mut inner.marked);
-        let ready = |worker: WorkerId| {
-            let stream = inner.held.get(&worker).filter(|stream| stream.ready)?;
-            Some(TakeFrom { worker, stream: stream.nonce, after: stream.after })
+        let ready = |key: Key| {
+            let after = inner.held.get(&key).filter(|stream| stream.ready)?.after;
+            Some(TakeFrom { worker: key.0, stream: key.1, after })
         };
         marked.into_iter().filter_map(ready).collect()
     }
@@ -85,15 +91,16 @@ impl Streams {
     /// A worker's outbox was handed over up to here.
     pub(crate) fn handed(&self, worker: &WorkerId, nonce: Nonce, to: DeliveryNumber) {
         let mut inner = self.lock();
-        if let Some(stream) = inner.held.get_mut(worker).filter(|stream| stream.nonce == nonce) {
+        let key = (worker.clone(), nonce);
+        if let Some(stream) = inner.held.get_mut(&key) {
             stream.after = stream.after.max(to);
+            // A take is bounded: there may be more.
+            inner.marked.insert(key);
         }
-        // A take is bounded: there may be more.
-        inner.marked.insert(worker.clone());
     }
 
     pub(crate) fn heartbeat(&self, worker: &WorkerId, nonce: Nonce, number: u64) {
-        if let Some(stream) = self.lock().held.get_mut(worker).filter(|stream| stream.nonce == nonce) {
+        if let Some(stream) = self.lock().held.get_mut(&(worker.clone(), nonce)) {
             stream.heartbeat = Some(number);
         }
     }
@@ -101,8 +108,8 @@ impl Streams {
     /// Heartbeats to pass on, with their numbers.
     pub(crate) fn heartbeats(&self) -> Vec<(WorkerId, Nonce, Epoch, u64)> {
         let mut inner = self.lock();
-        let due = |(worker, stream): (&WorkerId, &mut Stream)| {
-            Some((worker.clone(), stream.nonce, stream.epoch, stream.heartbeat.take()?))
+        let due = |((worker, nonce), stream): (&Key, &mut Stream)| {
+            Some((worker.clone(), *nonce, stream.epoch, stream.heartbeat.take()?))
         };
         inner.held.iter_mut().filter_map(due).collect()
     }

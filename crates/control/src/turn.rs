@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use volley_engine::{FleetView, Plan, PlanInput, plan};
 use volley_ledger::{Claim, ClaimReply, Commit, CommitReply, Request, SessionRefusal};
-use volley_model::{ClaimNumber, Claimed, CommitNumber, ContainerId, Nonce, Placement, Refusal, Shape, ShapeHash};
+use volley_model::{ClaimNumber, Claimed, CommitNumber, ContainerId, Placement, Refusal, Shape, ShapeHash};
 use volley_store::{StoreError, StoreExt};
 
 use crate::Control;
-use crate::control::{UNKNOWN_RETRIES, random};
+use crate::control::UNKNOWN_RETRIES;
 
 /// Most fleet changes of one claim.
 const CHANGES_MAX: u32 = 10_000;
@@ -53,7 +53,7 @@ impl Control {
                         tokio::time::sleep(AFTER_FAILURE).await;
                     }
                     // A new session: the old one's claims go back by themselves.
-                    self.session.store(random(), Ordering::SeqCst);
+                    self.session.store(self.random(), Ordering::SeqCst);
                     memory = Memory::default();
                     again = self.open_session().await.is_ok();
                     if !again {
@@ -74,6 +74,7 @@ impl Control {
         tokio::pin!(window);
         loop {
             tokio::select! {
+                biased;
                 () = &mut window => return,
                 () = tokio::time::sleep(self.options.pause) => return,
                 () = self.work.notified() => {}
@@ -145,7 +146,7 @@ impl Control {
                 epoch: planned.epoch,
                 revision: planned.revision,
                 gpus: planned.gpus.clone(),
-                nonce: Nonce(random()),
+                nonce: self.nonce(),
             })
             .collect();
         let commit = Commit {
@@ -190,8 +191,17 @@ impl Control {
         stats.refused += refused as u64;
     }
 
-    /// Sends a numbered request; "unknown" is resolved by sending the same number again.
+    /// As [`Control::call_known`], in a turn.
     async fn call_again<R: Request + Clone>(&self, request: R) -> Result<R::Reply, Broken>
+    where
+        R::Reply: Send,
+    {
+        self.call_known(request).await.map_err(Broken::Store)
+    }
+
+    /// Sends a request that can be told from its repeat (by a number, a nonce); "unknown" is resolved by sending the
+    /// same again.
+    pub(crate) async fn call_known<R: Request + Clone>(&self, request: R) -> Result<R::Reply, StoreError>
     where
         R::Reply: Send,
     {
@@ -200,10 +210,10 @@ impl Control {
             match self.store.call(request.clone()).await {
                 Ok(reply) => return Ok(reply),
                 Err(error @ StoreError::Unknown { .. }) => last = error,
-                Err(error) => return Err(Broken::Store(error)),
+                Err(error) => return Err(error),
             }
         }
-        Err(Broken::Store(last))
+        Err(last)
     }
 }
 

@@ -205,6 +205,10 @@ pub struct SweepReply {
     pub more: bool,
     /// When the next thing is due.
     pub due: Option<Timestamp>,
+    /// Something can be claimed or is to be looked at again. Told every time, for a hint may get lost.
+    pub work: bool,
+    /// The store's time.
+    pub now: Timestamp,
 }
 
 /// Why a pool was not removed.

@@ -25,6 +25,8 @@ impl Ledger {
         self.prune_events(out);
         reply.due = self.due();
         let keys = self.keys_until.first().is_some_and(|(until, ..)| *until <= self.counters.now);
+        reply.work = self.queues.ready() > 0 || self.queues.any_stale(self.growth);
+        reply.now = self.counters.now;
         reply.more = keys || self.prunable() || reply.due.is_some_and(|due| due <= self.counters.now);
         reply
     }
