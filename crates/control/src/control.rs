@@ -15,6 +15,7 @@ use volley_ledger::{
 use volley_model::{Epoch, EventNumber, GroupId, Nonce, SessionId, Submission, TenantName, Worker, WorkerId};
 use volley_store::{Store, StoreError, StoreExt};
 
+use crate::arrivals::Arrivals;
 use crate::streams::Streams;
 use crate::{AnsweredReport, Attached, ControlError, Delivery, Options};
 
@@ -55,8 +56,7 @@ pub struct Control {
     pub(crate) options: Options,
     pub(crate) session: AtomicU64,
     pub(crate) streams: Streams,
-    /// Something became ready.
-    pub(crate) work: Notify,
+    pub(crate) arrivals: Arrivals,
     pub(crate) stats: Mutex<TurnStats>,
     outboxes: Notify,
     due: Notify,
@@ -81,7 +81,7 @@ impl Control {
             options,
             session,
             streams: Streams::default(),
-            work: Notify::new(),
+            arrivals: Arrivals::default(),
             stats: Mutex::default(),
             outboxes: Notify::new(),
             due: Notify::new(),
@@ -100,7 +100,7 @@ impl Control {
         ];
         control.loops.lock().unwrap_or_else(PoisonError::into_inner).extend(tasks);
         // A restarted server looks at what waited.
-        control.work.notify_one();
+        control.arrivals.add(0);
         Ok(control)
     }
 
@@ -192,7 +192,7 @@ impl Control {
         let reply = self.call_known(attach).await?;
         if matches!(reply, Err(AttachRefusal::SessionEnded)) {
             // A turn opens a new one; the worker comes again.
-            self.work.notify_one();
+            self.arrivals.add(0);
         }
         let reply = reply?;
         self.streams.attach(id, stream, reply.epoch);
@@ -237,7 +237,7 @@ impl Control {
     async fn hint_loop(self: Arc<Self>, mut hints: tokio::sync::broadcast::Receiver<Hint>) {
         loop {
             match hints.recv().await {
-                Ok(Hint::Ready { .. }) => self.work.notify_one(),
+                Ok(Hint::Ready { containers }) => self.arrivals.add(containers),
                 Ok(Hint::Outbox(workers)) => {
                     self.streams.mark(&workers);
                     self.outboxes.notify_one();
@@ -246,7 +246,7 @@ impl Control {
                 Ok(Hint::Due(_)) => self.due.notify_one(),
                 Err(RecvError::Lagged(_)) => {
                     self.streams.mark_all();
-                    self.work.notify_one();
+                    self.arrivals.add(0);
                     self.outboxes.notify_one();
                     self.due.notify_one();
                 }
@@ -326,7 +326,7 @@ impl Control {
             let Ok(reply) = self.store.call(Heartbeat { session: self.session(), workers }).await else { continue };
             if !reply.session_alive {
                 // The store was restarted, or this server was not heard for too long: a turn opens a new one.
-                self.work.notify_one();
+                self.arrivals.add(0);
             }
             for ((worker, stream, _, number), renewed) in beats.into_iter().zip(reply.workers) {
                 self.delivery.heartbeat(&worker, stream, number, renewed);
@@ -344,7 +344,7 @@ impl Control {
             let wait = match swept {
                 Ok(reply) => {
                     if reply.work {
-                        self.work.notify_one();
+                        self.arrivals.add(0);
                     }
                     if reply.more {
                         continue;

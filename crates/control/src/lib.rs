@@ -1,6 +1,7 @@
 //! The loops (turn, sweep, delivery), admission, and what the API calls. Free of `wire`:
 //! it speaks in the words of `model` and `ledger`, and hands deliveries to a [`Delivery`].
 
+mod arrivals;
 mod control;
 mod delivery;
 mod error;

@@ -11,8 +11,9 @@ use volley_ledger::{Claim, ClaimReply, Commit, CommitReply, Request, SessionRefu
 use volley_model::{ClaimNumber, Claimed, CommitNumber, ContainerId, Placement, Refusal, Shape, ShapeHash};
 use volley_store::{StoreError, StoreExt};
 
-use crate::Control;
+use crate::arrivals::Closing;
 use crate::control::UNKNOWN_RETRIES;
+use crate::{Control, Options};
 
 /// Most fleet changes of one claim.
 const CHANGES_MAX: u32 = 10_000;
@@ -40,10 +41,11 @@ impl Control {
     pub(crate) async fn turn_loop(self: Arc<Self>) {
         let mut memory = Memory::default();
         let mut again = false;
+        let Options { window, pause, max_size, .. } = self.options;
+        let closing = Closing { window, pause, max_size };
         loop {
             if !again {
-                self.work.notified().await;
-                self.gather().await;
+                self.arrivals.batch(closing).await;
             }
             match self.turn(&mut memory).await {
                 Ok(more) => again = more,
@@ -61,23 +63,6 @@ impl Control {
                         again = true;
                     }
                 }
-            }
-        }
-    }
-
-    /// A batch closes at its window, or when arrivals pause.
-    async fn gather(&self) {
-        if self.options.window.is_zero() || self.options.max_size == 1 {
-            return;
-        }
-        let window = tokio::time::sleep(self.options.window);
-        tokio::pin!(window);
-        loop {
-            tokio::select! {
-                biased;
-                () = &mut window => return,
-                () = tokio::time::sleep(self.options.pause) => return,
-                () = self.work.notified() => {}
             }
         }
     }
