@@ -7,6 +7,7 @@ mod directory;
 mod disk;
 mod error;
 mod event_codec;
+mod faults;
 mod load;
 mod readers;
 mod rows;
@@ -22,8 +23,9 @@ use volley_ledger::{Answer, Hint, LedgerOptions, Operation, Query, Reply};
 use volley_model::Bytes;
 
 pub use error::OpenError;
+pub use faults::{Faults, Place};
 
-use crate::{Store, StoreError, StoreFuture, StoreStats};
+use crate::{Clock, Store, StoreError, StoreFuture, StoreStats};
 use directory::DataDirectory;
 use readers::Readers;
 use writer::{Counts, Request, Writer};
@@ -42,13 +44,23 @@ pub struct EmbeddedOptions {
     pub ledger: LedgerOptions,
     /// With less free on the disk, what adds is refused.
     pub disk_free_min: Bytes,
+    /// What time it is.
+    pub clock: Clock,
+    /// Where writes are made to fail, by tests.
+    pub faults: Faults,
 }
 
 impl EmbeddedOptions {
     /// A directory with all else at its default: 64 MiB of the disk are kept in reserve.
     #[must_use]
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir, ledger: LedgerOptions::default(), disk_free_min: Bytes(64 << 20) }
+        Self {
+            dir,
+            ledger: LedgerOptions::default(),
+            disk_free_min: Bytes(64 << 20),
+            clock: Clock::system(),
+            faults: Faults::default(),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! [`StoreExt`]. `embedded` is the ledger plus SQLite. Knows nothing of planning, wire
 //! formats or workers' streams.
 
+mod clock;
 pub mod embedded;
 
 use std::future::Future;
@@ -9,6 +10,8 @@ use std::pin::Pin;
 
 use tokio::sync::broadcast;
 use volley_ledger::{Answer, Hint, Operation, Query, Reply, Request};
+
+pub use clock::Clock;
 
 /// A future of the store, boxed so that stores can be chosen at run time.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use volley_ledger::{
     Attach, AttachRefusal, AttachReply, ChangeSet, Claim, ClaimReply, Commit, CommitReply, Found, Heartbeat,
-    InventoryItem, Ledger, LedgerOptions, OpenSession, Order, Progress, Report, Request, Stop, StopReply, StopTarget,
-    Submit, SubmitRefusal, SubmitReply, Sweep, SweepReply, TakeFrom, Verdict, WorkerMessage, WorkerRecord,
+    InventoryItem, Ledger, LedgerOptions, OpenSession, Operation, Order, Progress, Reply, Report, Request, Stop,
+    StopReply, StopTarget, Submit, SubmitRefusal, SubmitReply, Sweep, SweepReply, TakeFrom, Verdict, WorkerMessage,
+    WorkerRecord,
 };
 use volley_model::{
     Attempt, Bytes, Capacity, ClaimNumber, Claimed, CommitNumber, ContainerId, ContainerState, CpuMilli,
@@ -35,6 +36,16 @@ pub struct Cell {
     commits: BTreeMap<SessionId, u64>,
     /// What each session knows of the fleet.
     known: BTreeMap<SessionId, FleetVersion>,
+    /// What came to pass so far, when someone wants to play it again elsewhere.
+    pub trace: Option<Vec<Traced>>,
+}
+
+/// An operation with its time, or a restart.
+#[derive(Debug, Clone)]
+#[allow(dead_code, reason = "the stores' tests play it again")]
+pub enum Traced {
+    Applied(Timestamp, Box<Operation>),
+    Restarted,
 }
 
 /// A worker as its agent knows it.
@@ -61,6 +72,7 @@ impl Cell {
             claims: BTreeMap::new(),
             commits: BTreeMap::new(),
             known: BTreeMap::new(),
+            trace: None,
         }
     }
 
@@ -73,10 +85,20 @@ impl Cell {
 
     /// One operation. For states too large to be checked after each one.
     pub fn unchecked<R: Request>(&mut self, request: R) -> R::Reply {
-        let (reply, set) = self.ledger.apply(self.now, request.into_operation());
-        self.disk.apply(&set, self.ledger.counters());
+        let (reply, set) = self.apply(request.into_operation());
         self.last = set;
         R::from_reply(reply).expect("an operation is answered with its own reply")
+    }
+
+    /// One operation as it is, with what it changed.
+    pub fn apply(&mut self, operation: Operation) -> (Reply, ChangeSet) {
+        let asked = self.trace.is_some().then(|| operation.clone());
+        let (reply, set) = self.ledger.apply(self.now, operation);
+        self.disk.apply(&set, self.ledger.counters());
+        if let (Some(trace), Some(operation)) = (&mut self.trace, asked) {
+            trace.push(Traced::Applied(self.now, Box::new(operation)));
+        }
+        (reply, set)
     }
 
     pub fn check(&self) {
@@ -93,6 +115,7 @@ impl Cell {
         let options = self.ledger.options().clone();
         self.ledger = Ledger::restore(options, self.disk.stored()).expect("what was written is whole");
         self.known.clear();
+        self.trace.iter_mut().for_each(|trace| trace.push(Traced::Restarted));
         self.check();
     }
 

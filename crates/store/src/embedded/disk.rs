@@ -1,34 +1,24 @@
-//! Whether the file system has room. Asked at most every second: the answer is a bound kept
-//! well before the end, not a promise.
+//! Whether the file system has room. Asked before each operation that adds: the question
+//! costs a microsecond, and within a second a burst can fill what was free at its start.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use rustix::fs::statvfs;
 use volley_model::Bytes;
-
-/// An answer is used for this long.
-const FRESH_FOR: Duration = Duration::from_secs(1);
-
-/// Asks for free bytes; replaced by tests.
-pub(super) type FreeBytes = Arc<dyn Fn() -> Bytes + Send + Sync>;
 
 /// Watches the file system of a directory.
 pub(super) struct DiskWatch {
     directory: PathBuf,
     free_min: Bytes,
-    replaced: Option<FreeBytes>,
-    last: Option<(Instant, Bytes)>,
 }
 
 impl DiskWatch {
-    pub(super) fn new(directory: PathBuf, free_min: Bytes, replaced: Option<FreeBytes>) -> Self {
-        Self { directory, free_min, replaced, last: None }
+    pub(super) fn new(directory: PathBuf, free_min: Bytes) -> Self {
+        Self { directory, free_min }
     }
 
     /// What to tell a client when there is too little; `None` when there is enough.
-    pub(super) fn shortage(&mut self) -> Option<String> {
+    pub(super) fn shortage(&self) -> Option<String> {
         let free = self.free()?;
         (free < self.free_min).then(|| {
             let dir = self.directory.display();
@@ -38,18 +28,8 @@ impl DiskWatch {
     }
 
     /// `None` when the system does not say: then writes will tell.
-    fn free(&mut self) -> Option<Bytes> {
-        if let Some(replaced) = &self.replaced {
-            return Some(replaced());
-        }
-        if let Some((asked, free)) = self.last
-            && asked.elapsed() < FRESH_FOR
-        {
-            return Some(free);
-        }
+    fn free(&self) -> Option<Bytes> {
         let stat = statvfs(&self.directory).ok()?;
-        let free = Bytes(stat.f_bavail.saturating_mul(stat.f_frsize));
-        self.last = Some((Instant::now(), free));
-        Some(free)
+        Some(Bytes(stat.f_bavail.saturating_mul(stat.f_frsize)))
     }
 }

@@ -4,23 +4,23 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use volley_ledger::{
     Answer, ContainerPage, ContainerRecord, EventPage, Found, Hint, Ledger, LedgerOptions, Operation, Query, Reply,
 };
-use volley_model::{ContainerId, EventNumber, Timestamp};
+use volley_model::{ContainerId, EventNumber};
 
 use super::EmbeddedOptions;
 use super::batch::{Batch, Known};
 use super::directory::DataDirectory;
 use super::disk::DiskWatch;
 use super::error::DbError;
+use super::faults::{Faults, Place};
 use super::rows::{self, Position};
 use super::{event_codec, load, schema};
-use crate::{StoreError, StoreStats};
+use crate::{Clock, StoreError, StoreStats};
 
 /// Most calls of one round: bounds how long the first of them waits for the disk.
 const ROUND_CALLS_MAX: usize = 1_024;
@@ -70,6 +70,8 @@ impl Open {
 pub(super) struct Writer {
     directory: DataDirectory,
     options: LedgerOptions,
+    clock: Clock,
+    faults: Faults,
     disk: DiskWatch,
     hints: broadcast::Sender<Hint>,
     counts: Arc<Counts>,
@@ -84,8 +86,9 @@ impl Writer {
         counts: Arc<Counts>,
     ) -> Result<Self, DbError> {
         let open = Open::load(&directory.database(), options.ledger.clone())?;
-        let disk = DiskWatch::new(directory.path().to_owned(), options.disk_free_min, None);
-        Ok(Self { directory, options: options.ledger, disk, hints, counts, open: Some(open) })
+        let disk = DiskWatch::new(directory.path().to_owned(), options.disk_free_min);
+        let EmbeddedOptions { ledger, clock, faults, .. } = options;
+        Ok(Self { directory, options: ledger, clock, faults, disk, hints, counts, open: Some(open) })
     }
 
     /// Until the last sender is gone.
@@ -99,7 +102,8 @@ impl Writer {
     fn round(&mut self, calls: &mut Vec<Request>) {
         if self.open.is_none() {
             // The last transaction failed: what is in the file is the truth.
-            match Open::load(&self.directory.database(), self.options.clone()) {
+            let loaded = self.faults.at(Place::Reopen).map_err(DbError::Io);
+            match loaded.and_then(|()| Open::load(&self.directory.database(), self.options.clone())) {
                 Ok(open) => self.open = Some(open),
                 Err(error) => return refuse_all(calls, &error),
             }
@@ -113,7 +117,7 @@ impl Writer {
                 Request::Apply(operation, answer) => match self.shortage(&operation) {
                     Some(reason) => drop(answer.send(Err(StoreError::Unavailable { reason }))),
                     None => {
-                        let (reply, changes) = open.ledger.apply(clock(), *operation);
+                        let (reply, changes) = open.ledger.apply(self.clock.now(), *operation);
                         batch.absorb(changes, &mut open.known);
                         replies.push((reply, answer));
                     }
@@ -122,7 +126,7 @@ impl Writer {
         }
         self.counts.operations.fetch_add(replies.len() as u64, Ordering::Relaxed);
         if !batch.is_empty()
-            && let Err(error) = write(&mut open, &mut batch)
+            && let Err(error) = write(&mut open, &mut batch, &self.faults)
         {
             tracing::error!(%error, "a transaction failed; the store loads its file again");
             let reason = error.to_string();
@@ -153,7 +157,7 @@ impl Writer {
     }
 
     /// Why an operation that adds is refused now.
-    fn shortage(&mut self, operation: &Operation) -> Option<String> {
+    fn shortage(&self, operation: &Operation) -> Option<String> {
         let adds = matches!(operation, Operation::Submit(_) | Operation::ApplyPool(_));
         if adds { self.disk.shortage() } else { None }
     }
@@ -169,15 +173,13 @@ fn refuse_all(calls: &mut Vec<Request>, error: &DbError) {
     }
 }
 
-fn clock() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(since.as_millis() as u64)
-}
-
-fn write(open: &mut Open, batch: &mut Batch) -> Result<(), DbError> {
+fn write(open: &mut Open, batch: &mut Batch, faults: &Faults) -> Result<(), DbError> {
+    faults.at(Place::Begin)?;
     let transaction = open.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     batch.write(&transaction, &mut open.known, &open.ledger.counters())?;
-    Ok(transaction.commit()?)
+    faults.at(Place::Written)?;
+    transaction.commit()?;
+    Ok(faults.at(Place::Committed)?)
 }
 
 fn read(open: &Open, query: Query) -> Result<Answer, DbError> {

@@ -4,7 +4,7 @@
 mod clients;
 mod commits;
 mod drain;
-mod things;
+pub mod things;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -248,8 +248,7 @@ impl World {
         let sweep = matches!(operation, Operation::Sweep(_));
         let before = self.cell.ledger.stored();
         let claimed = self.cell.ledger.audit().claimed;
-        let (reply, set) = self.cell.ledger.apply(self.cell.now, operation);
-        self.cell.disk.apply(&set, self.cell.ledger.counters());
+        let reply = self.cell.apply(operation).0;
         if !sweep {
             let after = self.cell.ledger.stored();
             assert_eq!(crate::disk::comparable(before), crate::disk::comparable(after), "law 7: twice is once");

@@ -1,0 +1,64 @@
+//! The bare ledger as a store: its records on a disk of maps. The measure for all others.
+
+use volley_ledger::{
+    Answer, ContainerPage, ContainerRecord, EventPage, Found, Ledger, LedgerOptions, Operation, Query, Reply,
+};
+use volley_model::Timestamp;
+
+use crate::disk::Disk;
+
+/// The ledger and what it would have on disk.
+pub struct Model {
+    pub ledger: Ledger,
+    disk: Disk,
+}
+
+impl Model {
+    pub fn new(options: LedgerOptions) -> Self {
+        Self { ledger: Ledger::new(options), disk: Disk::default() }
+    }
+
+    pub fn apply(&mut self, now: Timestamp, operation: Operation) -> Reply {
+        let (reply, set) = self.ledger.apply(now, operation);
+        self.disk.apply(&set, self.ledger.counters());
+        reply
+    }
+
+    pub fn restart(&mut self) {
+        let options = self.ledger.options().clone();
+        self.ledger = Ledger::restore(options, self.disk.stored()).expect("what was written is whole");
+    }
+
+    pub fn read(&self, query: Query) -> Answer {
+        let ledger = &self.ledger;
+        match query {
+            Query::Container(id) => {
+                Answer::Container(ledger.container(id).and_then(|found| self.complete(found)).map(Box::new))
+            }
+            Query::Group(id) => Answer::Group(ledger.group(id).map(Box::new)),
+            Query::Prefix(text) => Answer::Prefix(ledger.prefix(&text)),
+            Query::List(query) => {
+                let page = ledger.list(&query);
+                let containers = page.containers.into_iter().filter_map(|found| self.complete(found)).collect();
+                Answer::List(ContainerPage { containers, next: page.next })
+            }
+            Query::Workers => Answer::Workers(ledger.workers()),
+            Query::Pools => Answer::Pools(ledger.pools()),
+            Query::Events { after, max } => {
+                let oldest = ledger.events_floor();
+                let kept = self.disk.events.range(oldest.max(after.next())..);
+                let events = kept.take(max as usize).map(|(_, event)| event.clone()).collect();
+                Answer::Events(EventPage { events, oldest, last: ledger.counters().last_event })
+            }
+            Query::Take(asked) => Answer::Take(ledger.take(&asked)),
+            Query::Audit => Answer::Audit(Box::new(ledger.audit())),
+        }
+    }
+
+    fn complete(&self, found: Found) -> Option<ContainerRecord> {
+        match found {
+            Found::Live(record) => Some(*record),
+            Found::Finished(id) => self.ledger.finished_record(self.disk.finished.get(&id)?.clone()),
+        }
+    }
+}
