@@ -233,7 +233,7 @@ impl<'a> Agenda<'a> {
 
 /// How large work is, to order it by: GPUs first, for they are few; then CPU or memory, whichever is more of a
 /// machine with [`BYTES_PER_MILLI`].
-fn size(resources: &Resources) -> (u64, u64, u64) {
+pub(crate) fn size(resources: &Resources) -> (u64, u64, u64) {
     let gpu = resources.gpu.as_ref().map_or(0, |gpu| u64::from(gpu.count) * gpu.milli.0);
     let memory = resources.memory.0 / BYTES_PER_MILLI;
     (gpu, resources.cpu.0.max(memory), resources.cpu.0.saturating_add(memory))

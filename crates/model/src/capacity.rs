@@ -87,6 +87,29 @@ impl Capacity {
         }
     }
 
+    /// Takes a request as often as it fits, at most `most` times, and says how often.
+    #[must_use]
+    pub fn reserve_times(&self, free: &mut Free, request: &Resources, most: u64) -> u64 {
+        let Some(gpu) = &request.gpu else {
+            let times = |free: u64, need: u64| free.checked_div(need).unwrap_or(u64::MAX);
+            let by_memory = times(free.memory.0, request.memory.0);
+            let fit = times(free.cpu.0, request.cpu.0).min(by_memory).min(u64::from(free.slots)).min(most);
+            free.cpu = CpuMilli(free.cpu.0 - fit * request.cpu.0);
+            free.memory = Bytes(free.memory.0 - fit * request.memory.0);
+            free.slots -= fit as u32;
+            return fit;
+        };
+        let mut taken = 0;
+        while taken < most && free.slots > 0 && request.cpu <= free.cpu && request.memory <= free.memory {
+            let Some(devices) = self.choose_gpus(free, gpu) else { break };
+            if !free.reserve(request, &devices) {
+                break;
+            }
+            taken += 1;
+        }
+        taken
+    }
+
     /// [`Capacity::choose_gpus`] for one kind.
     #[must_use]
     pub fn choose_of_kind(&self, free: &Free, kind: &str, request: &GpuRequest) -> Option<Vec<GpuGrant>> {

@@ -1,8 +1,9 @@
 //! Whether a worker could ever serve a shape: everything static, nothing of what is free now.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::{Capacity, GPU_WHOLE, PoolSelector, Shape, Worker};
+use crate::{Capacity, GPU_WHOLE, PoolName, PoolSelector, Shape, Worker};
 
 /// Why a worker can never serve a shape.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +22,8 @@ pub enum Infeasible {
     Gpu,
     /// It has GPUs, the shape asks for none, and the pool keeps CPU work off them.
     GpuReserved,
+    /// The pool is for other tenants.
+    Tenant,
 }
 
 impl fmt::Display for Infeasible {
@@ -33,23 +36,35 @@ impl fmt::Display for Infeasible {
             Infeasible::Slots => f.write_str("takes no containers"),
             Infeasible::Gpu => f.write_str("not the GPUs asked for"),
             Infeasible::GpuReserved => f.write_str("kept for GPU work"),
+            Infeasible::Tenant => f.write_str("the pool is for other tenants"),
         }
     }
 }
 
 /// Whether `worker` could ever serve `shape`, given whether its pool lets CPU work onto GPU workers.
 pub fn feasible(shape: &Shape, worker: &Worker, cpu_on_gpu: bool) -> Result<(), Infeasible> {
-    if let PoolSelector::Required(pool) = &shape.pool
-        && *pool != worker.pool
+    offer_serves(shape, &worker.pool, &worker.labels, &worker.capacity, cpu_on_gpu)
+}
+
+/// The same for a machine that is not there yet.
+pub(crate) fn offer_serves(
+    shape: &Shape,
+    pool: &PoolName,
+    labels: &BTreeMap<String, String>,
+    capacity: &Capacity,
+    cpu_on_gpu: bool,
+) -> Result<(), Infeasible> {
+    if let PoolSelector::Required(required) = &shape.pool
+        && required != pool
     {
         return Err(Infeasible::OtherPool);
     }
-    let differs = |(key, value): &(&String, &String)| worker.labels.get(*key) != Some(value);
+    let differs = |(key, value): &(&String, &String)| labels.get(*key) != Some(value);
     if let Some((key, _)) = shape.require_labels.iter().find(differs) {
         return Err(Infeasible::Label(key.clone()));
     }
-    capacity_serves(shape, &worker.capacity)?;
-    if shape.resources.gpu.is_none() && !worker.capacity.gpus.is_empty() && !cpu_on_gpu {
+    capacity_serves(shape, capacity)?;
+    if shape.resources.gpu.is_none() && !capacity.gpus.is_empty() && !cpu_on_gpu {
         return Err(Infeasible::GpuReserved);
     }
     Ok(())

@@ -212,6 +212,10 @@ number_id!(
     FleetVersion
 );
 number_id!(
+    /// Grows with every change of a pool's record.
+    PoolVersion
+);
+number_id!(
     /// Grows with every change of what is static about a worker (pool, labels, kinds, status).
     Revision
 );

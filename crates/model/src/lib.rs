@@ -6,10 +6,12 @@
 
 pub mod capacity;
 pub mod container;
+pub mod cost;
 pub mod feasible;
 pub mod fleet;
 pub mod ids;
 pub mod pool;
+pub mod provisioning;
 pub mod shape;
 pub mod spec;
 pub mod submission;
@@ -19,12 +21,16 @@ pub mod worker;
 
 pub use capacity::{Capacity, Free, GPU_DEVICES_MAX, GpuGrant, Misfit};
 pub use container::{ContainerState, Outcome, Progress, StopCause, WaitReason};
+pub use cost::Cost;
 pub use feasible::{Infeasible, feasible};
 pub use fleet::{
     BlockedMark, BlockedShape, Claimed, FleetChanges, HoldRequest, HoldView, Placement, Refusal, Score, WorkerView,
 };
 pub use ids::*;
-pub use pool::{Pool, Strategy};
+pub use pool::{Elastic, Machine, MinFree, Pool, ProvisionerKind, Strategy};
+pub use provisioning::{
+    Demand, MachineWorker, PoolStanding, ProvisionedMachine, Provisioning, RetireCause, ScaleLead, ScaleState, Stage,
+};
 pub use shape::{Shape, ShapeHash};
 pub use spec::{
     GpuKinds, GpuRequest, OnDisconnect, OnUnplaceable, PoolSelector, Resources, Retry, RetryOn, Spec, SpecHash,

@@ -1,8 +1,14 @@
-//! A pool: workers of one kind and the rules for choosing among them.
+//! A pool: workers of one kind, the rules for choosing among them, and, when it is elastic, how many there
+//! may be, what one costs and how it is made. What becomes of a single machine is `provisioning`'s.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::PoolName;
+use crate::{Bytes, Capacity, Cost, CpuMilli, Free, Infeasible, Millis, PoolName, PoolVersion, Shape, TenantName};
+
+mod check;
+pub use check::*;
 
 /// How workers of a pool are chosen among those that fit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -30,12 +36,158 @@ pub struct Pool {
     /// Whether work without GPUs may run on this pool's GPU workers.
     #[serde(default)]
     pub cpu_on_gpu: bool,
+    /// Whose containers may run here; everybody's when empty.
+    #[serde(default)]
+    pub tenants: BTreeSet<TenantName>,
+    /// How its workers are made; `None` (`static`): they come by themselves.
+    #[serde(default)]
+    pub elastic: Option<Elastic>,
+    /// Grows with every change; set by the ledger.
+    #[serde(default)]
+    pub version: PoolVersion,
+}
+
+/// What one worker of an elastic pool offers when it has registered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// In all.
+    pub capacity: Capacity,
+    /// Labels that containers can require; also those that its agent sets by itself, if they are to count.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// How a pool's machines are made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ProvisionerKind {
+    /// Processes of this very program on the server's machine.
+    Process,
+    /// A program of the owner's, once per call.
+    Command {
+        /// Its path.
+        program: String,
+        /// Its arguments.
+        args: Vec<String>,
+        /// It is killed after this.
+        timeout: Millis,
+    },
+}
+
+/// Room that is kept warm: free on ready workers, or on its way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct MinFree {
+    #[serde(default)]
+    pub cpu: CpuMilli,
+    #[serde(default)]
+    pub memory: Bytes,
+    #[serde(default)]
+    pub slots: u64,
+    /// Whole devices.
+    #[serde(default)]
+    pub gpus: u64,
+}
+
+/// The part of an elastic pool's record that says how many workers there may be and how they are made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Elastic {
+    /// How a machine is made.
+    pub provisioner: ProvisionerKind,
+    /// Handed to the provisioner as they are.
+    pub options: BTreeMap<String, String>,
+    /// What one machine offers.
+    pub machine: Machine,
+    /// Never fewer than this.
+    pub min: u32,
+    /// Never more than this, booting and leaving ones included.
+    pub max: u32,
+    /// Kept warm.
+    pub min_free: MinFree,
+    /// Of one machine.
+    pub cost_per_hour: Cost,
+    /// From purchase to registration, until it is learnt.
+    pub boot_time: Millis,
+    /// A machine that has not registered by then is destroyed.
+    pub boot_limit: Millis,
+    /// A worker that ran nothing for so long may leave.
+    pub idle_timeout: Millis,
+    /// A pool of lower priority serves what this one could when it has waited for so long.
+    pub fallback_after: Millis,
+    /// Most machines bought and not registered.
+    pub in_flight_max: u32,
+    /// Most purchases in a minute.
+    pub per_minute_max: u32,
+}
+
+impl Elastic {
+    /// The default `boot_time`.
+    pub const BOOT_TIME: Millis = Millis::from_secs(60);
+    /// The default `boot_limit`: clouds that take longer have failed.
+    pub const BOOT_LIMIT: Millis = Millis::from_secs(600);
+    /// The default `idle_timeout`.
+    pub const IDLE_TIMEOUT: Millis = Millis::from_secs(300);
+    /// The default `fallback_after`.
+    pub const FALLBACK_AFTER: Millis = Millis::from_secs(30);
+    /// The default of both scale-up limits: a burst of a hundred thousand containers, ten to a machine, in ten minutes.
+    pub const PURCHASES: u32 = 1_000;
+    /// The default `timeout` of a command.
+    pub const COMMAND_TIMEOUT: Millis = Millis::from_secs(60);
 }
 
 impl Pool {
     /// A pool that nobody configured: what workers that name an unknown pool get.
     #[must_use]
     pub fn with_defaults(name: PoolName) -> Self {
-        Self { name, priority: 0, strategy: Strategy::default(), cpu_on_gpu: false }
+        Self {
+            name,
+            priority: 0,
+            strategy: Strategy::default(),
+            cpu_on_gpu: false,
+            tenants: BTreeSet::new(),
+            elastic: None,
+            version: PoolVersion::default(),
+        }
+    }
+
+    /// Whether a tenant's containers may run here.
+    #[must_use]
+    pub fn admits(&self, tenant: &TenantName) -> bool {
+        self.tenants.is_empty() || self.tenants.contains(tenant)
+    }
+
+    /// Whether a machine of this pool could ever serve a shape. An error for a pool whose workers come by themselves:
+    /// nobody can tell what comes.
+    pub fn machine_serves(&self, machine: &Machine, shape: &Shape) -> Result<(), Infeasible> {
+        if !self.admits(&shape.tenant) {
+            return Err(Infeasible::Tenant);
+        }
+        crate::feasible::offer_serves(shape, &self.name, &machine.labels, &machine.capacity, self.cpu_on_gpu)
+    }
+}
+
+impl MinFree {
+    /// Adds what is free of a worker.
+    pub fn add(&mut self, free: &Free) {
+        self.cpu = CpuMilli(self.cpu.0.saturating_add(free.cpu.0));
+        self.memory = Bytes(self.memory.0.saturating_add(free.memory.0));
+        self.slots = self.slots.saturating_add(u64::from(free.slots));
+        self.gpus += free.gpus.iter().filter(|milli| **milli == crate::GPU_WHOLE).count() as u64;
+    }
+
+    /// Takes away what [`MinFree::add`] added.
+    pub fn remove(&mut self, free: &Free) {
+        self.cpu = self.cpu.saturating_sub(free.cpu);
+        self.memory = self.memory.saturating_sub(free.memory);
+        self.slots = self.slots.saturating_sub(u64::from(free.slots));
+        let whole = free.gpus.iter().filter(|milli| **milli == crate::GPU_WHOLE).count() as u64;
+        self.gpus = self.gpus.saturating_sub(whole);
+    }
+
+    /// Whether this much covers what is asked, in each resource.
+    #[must_use]
+    pub fn covers(&self, asked: &Self) -> bool {
+        self.cpu >= asked.cpu && self.memory >= asked.memory && self.slots >= asked.slots && self.gpus >= asked.gpus
     }
 }

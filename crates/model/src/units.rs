@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 mod parse;
+pub(crate) use parse::decimal;
 pub use parse::{UnitError, is_gpu_kind};
 
 macro_rules! amount {

@@ -122,6 +122,10 @@ fn serving(
         counts.never.insert(Infeasible::OtherPool, pool.workers);
         return (counts, verdicts);
     }
+    if !pool.pool.admits(&route.shape.tenant) {
+        counts.never.insert(Infeasible::Tenant, pool.workers);
+        return (counts, verdicts);
+    }
     for class in pool.classes.iter().copied().filter(|class| index.classes[*class].workers > 0) {
         let entry = &index.classes[class];
         // Past the allowance a class counts as one that serves: it is only for people.
@@ -201,7 +205,7 @@ fn has_devices(overlay: &Overlay<'_>, lane: usize, entry: &Entry, route: &Route<
 /// yet, so that nobody can tell.
 pub(super) fn unplaceable(view: &FleetView, route: &Route<'_>) -> Option<String> {
     let index = view.index();
-    if !view.is_complete() || index.workers_count() == 0 {
+    if !view.is_complete() || (index.workers_count() == 0 && view.pools().all(|pool| pool.elastic.is_none())) {
         return None;
     }
     if let PoolSelector::Required(name) = &route.shape.pool
@@ -211,8 +215,19 @@ pub(super) fn unplaceable(view: &FleetView, route: &Route<'_>) -> Option<String>
     }
     let mut texts = BTreeMap::new();
     for pool in pools(index, &route.shape.pool).filter(|pool| pool.configured || pool.workers > 0) {
+        if !pool.pool.admits(&route.shape.tenant) {
+            texts.insert(pool.pool.name.clone(), Infeasible::Tenant);
+            continue;
+        }
+        // What can be bought counts by its definition.
+        let machine = pool.pool.elastic.as_ref().filter(|elastic| elastic.max > 0).map(|elastic| &elastic.machine);
+        let bought = machine.map(|machine| pool.pool.machine_serves(machine, route.shape));
         let classes = pool.classes.iter().map(|class| &index.classes[*class]).filter(|class| class.workers > 0);
-        let mut why: Option<Infeasible> = None;
+        let mut why: Option<Infeasible> = match bought {
+            Some(Ok(())) => return None,
+            Some(Err(why)) => Some(why),
+            None => None,
+        };
         for class in classes {
             let new = feasible(route.shape, &class.sample, pool.pool.cpu_on_gpu).err()?;
             why = Some(why.map_or(new.clone(), |why| why.min(new)));

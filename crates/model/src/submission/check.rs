@@ -1,4 +1,4 @@
-//! The checks of a submission, of workers and of pools. Every error names the field, says
+//! The checks of a submission and of workers. Every error names the field, says
 //! what is wrong and what would be right.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{CLIENT_KEY_BYTES_MAX, GROUP_CONTAINERS_MAX, Run, Submission, SubmissionBody, ValidationError};
 use crate::{
-    Bytes, Capacity, CpuMilli, GPU_DEVICES_MAX, GPU_WHOLE, GpuKinds, GpuRequest, Millis, OnDisconnect, Pool, Resources,
+    Bytes, Capacity, CpuMilli, GPU_DEVICES_MAX, GPU_WHOLE, GpuKinds, GpuRequest, Millis, OnDisconnect, Resources,
     Retry, Spec, TenantName, Worker, is_gpu_kind,
 };
 
@@ -115,7 +115,7 @@ fn check_text(path: &str, text: &str, max: usize) -> Checked {
     Ok(())
 }
 
-fn check_labels(path: &str, labels: &BTreeMap<String, String>) -> Checked {
+pub(crate) fn check_labels(path: &str, labels: &BTreeMap<String, String>) -> Checked {
     if labels.len() > LABELS_MAX {
         return Err(error(path, format!("{} labels; at most {LABELS_MAX} are allowed", labels.len())));
     }
@@ -275,17 +275,7 @@ impl Worker {
     /// Checks what a worker says of itself.
     pub fn check(&self) -> Result<(), ValidationError> {
         check_labels("labels", &self.labels)?;
-        let Capacity { cpu, memory, slots, gpus } = &self.capacity;
-        at_most("capacity.cpu", *cpu, CPU_MAX)?;
-        at_most("capacity.memory", *memory, MEMORY_MAX)?;
-        at_most("capacity.slots", *slots, SLOTS_MAX)?;
-        if gpus.len() > GPU_DEVICES_MAX {
-            let problem = format!("{} devices; at most {GPU_DEVICES_MAX} are allowed", gpus.len());
-            return Err(error("capacity.gpus", problem));
-        }
-        if let Some(index) = gpus.iter().position(|kind| !is_gpu_kind(kind)) {
-            return Err(error(format!("capacity.gpus[{index}]"), "not a GPU kind: use letters, digits, '-', '_', '.'"));
-        }
+        check_capacity("capacity", &self.capacity)?;
         if self.notes.len() > LABELS_MAX || self.notes.iter().any(|note| note.len() > IMAGE_BYTES_MAX) {
             return Err(error("notes", format!("at most {LABELS_MAX} notes of {IMAGE_BYTES_MAX} bytes are allowed")));
         }
@@ -293,9 +283,18 @@ impl Worker {
     }
 }
 
-impl Pool {
-    /// The checks of a pool beyond its types: none at present.
-    pub fn check(&self) -> Result<(), ValidationError> {
-        Ok(())
+/// The checks of what a worker or a machine offers; `path` leads the errors.
+pub(crate) fn check_capacity(path: &str, capacity: &Capacity) -> Checked {
+    let Capacity { cpu, memory, slots, gpus } = capacity;
+    at_most(&format!("{path}.cpu"), *cpu, CPU_MAX)?;
+    at_most(&format!("{path}.memory"), *memory, MEMORY_MAX)?;
+    at_most(&format!("{path}.slots"), *slots, SLOTS_MAX)?;
+    if gpus.len() > GPU_DEVICES_MAX {
+        let problem = format!("{} devices; at most {GPU_DEVICES_MAX} are allowed", gpus.len());
+        return Err(error(format!("{path}.gpus"), problem));
     }
+    if let Some(index) = gpus.iter().position(|kind| !is_gpu_kind(kind)) {
+        return Err(error(format!("{path}.gpus[{index}]"), "not a GPU kind: use letters, digits, '-', '_', '.'"));
+    }
+    Ok(())
 }

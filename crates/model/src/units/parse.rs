@@ -24,7 +24,7 @@ fn unit_error(text: &str, expected: &'static str) -> UnitError {
 const DECIMALS_MAX: usize = 9;
 
 /// `text` times `scale`, exactly: `None` when it is no plain decimal, too large, or not a whole number of units.
-fn decimal(text: &str, scale: u64) -> Option<u64> {
+pub(crate) fn decimal(text: &str, scale: u64) -> Option<u64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
     let point_without_digits = text.contains('.') && fraction.is_empty();
