@@ -115,7 +115,7 @@ impl Reader {
     }
 
     async fn record(&self) -> Result<ContainerRecord, Problem> {
-        match self.control.read(Query::Container(self.container)).await? {
+        match self.control.read(Query::Container(self.container, None)).await? {
             Answer::Container(Some(record)) => Ok(*record),
             _ => Err(Problem::not_found(format!("container {}", self.container))),
         }

@@ -62,6 +62,10 @@ pub fn event(event: &Event) -> Value {
         }),
         EventKind::Worker { worker, status } => json!({ "kind": "worker", "worker": worker, "status": status }),
         EventKind::Pool { pool, removed } => json!({ "kind": "pool", "pool": pool, "removed": removed }),
+        EventKind::Token { token, tenant, role, revoked } => json!({
+            "kind": "token", "token": token.to_string(), "tenant": tenant, "role": role, "revoked": revoked,
+        }),
+        EventKind::Tenant { tenant, removed } => json!({ "kind": "tenant", "tenant": tenant, "removed": removed }),
     };
     value["number"] = event.number.0.into();
     value["at_ms"] = event.at.0.into();

@@ -131,7 +131,9 @@ async fn resolve(shared: &Shared, text: &str) -> Result<Named, Problem> {
         return Ok(Named::Container(id));
     }
     let lower = text.to_ascii_lowercase();
-    let Answer::Prefix(found) = shared.control.read(Query::Prefix(lower)).await? else { return Err(unexpected()) };
+    let Answer::Prefix(found) = shared.control.read(Query::Prefix(lower, None)).await? else {
+        return Err(unexpected());
+    };
     match found.as_slice() {
         [] => Err(Problem::not_found(format!("container or group '{text}'"))),
         [PrefixMatch::Group(group, 1)] => Ok(Named::Container(ContainerId { group: *group, index: 0 })),
@@ -153,7 +155,7 @@ fn matched(found: &PrefixMatch) -> String {
 }
 
 async fn record(shared: &Shared, id: ContainerId) -> Result<ContainerRecord, Problem> {
-    match shared.control.read(Query::Container(id)).await? {
+    match shared.control.read(Query::Container(id, None)).await? {
         Answer::Container(Some(record)) => Ok(*record),
         Answer::Container(None) => Err(Problem::not_found(format!("container {id}"))),
         _ => Err(unexpected()),
@@ -161,7 +163,7 @@ async fn record(shared: &Shared, id: ContainerId) -> Result<ContainerRecord, Pro
 }
 
 async fn one_group(shared: &Shared, id: GroupId) -> Answered {
-    match shared.control.read(Query::Group(id)).await? {
+    match shared.control.read(Query::Group(id, None)).await? {
         Answer::Group(Some(record)) => Ok(Json(records::group(&record))),
         Answer::Group(None) => Err(Problem::not_found(format!("group {id}"))),
         _ => Err(unexpected()),
@@ -191,7 +193,7 @@ async fn stop(
         Named::Group(id) => StopTarget::Group(id),
     };
     let force = params.get("force").is_some_and(|force| force == "true");
-    let reply = shared.control.stop(target, TenantName::default(), force).await?;
+    let reply = shared.control.stop(target, None, force).await?;
     Ok(Json(json!({
         "finished": reply.finished, "stopping": reply.stopping, "already_finished": reply.already_finished,
     })))
@@ -219,14 +221,16 @@ async fn logs_of(
 }
 
 async fn workers(State(shared): State<Shared>) -> Answered {
-    let Answer::Workers(found) = shared.control.read(Query::Workers).await? else { return Err(unexpected()) };
-    Ok(Json(json!({ "workers": found.iter().map(records::worker).collect::<Vec<_>>() })))
+    let query = Query::Workers { after: None, max: u32::MAX };
+    let Answer::Workers { workers, .. } = shared.control.read(query).await? else { return Err(unexpected()) };
+    Ok(Json(json!({ "workers": workers.iter().map(records::worker).collect::<Vec<_>>() })))
 }
 
 /// The worker of this name, or the only one whose name starts so.
 async fn resolve_worker(shared: &Shared, text: &str) -> Result<WorkerId, Problem> {
-    let Answer::Workers(found) = shared.control.read(Query::Workers).await? else { return Err(unexpected()) };
-    let mut matching: Vec<WorkerId> = found.into_iter().map(|record| record.view.worker.id.clone()).collect();
+    let query = Query::Workers { after: None, max: u32::MAX };
+    let Answer::Workers { workers, .. } = shared.control.read(query).await? else { return Err(unexpected()) };
+    let mut matching: Vec<WorkerId> = workers.into_iter().map(|record| record.view.worker.id.clone()).collect();
     matching.retain(|id| id.as_str().starts_with(text));
     match matching.as_slice() {
         [] => Err(Problem::not_found(format!("worker '{text}'; 'volley workers' lists them"))),
@@ -292,7 +296,7 @@ async fn backup(State(shared): State<Shared>, body: Bytes) -> Answered {
 }
 
 async fn page(shared: &Shared, after: EventNumber) -> Result<EventPage, Problem> {
-    match shared.control.read(Query::Events { after, max: PAGE_MAX }).await? {
+    match shared.control.read(Query::Events { after, max: PAGE_MAX, scope: None }).await? {
         Answer::Events(page) => Ok(page),
         _ => Err(unexpected()),
     }

@@ -66,7 +66,7 @@ impl volley_server::Volley for VolleyService {
 
 /// Whether all of a group have finished; `None` when there is no such group.
 async fn finished(control: &Control, group: GroupId) -> Result<Option<bool>, Status> {
-    match control.read(Query::Group(group)).await.map_err(|error| status(&error))? {
+    match control.read(Query::Group(group, None)).await.map_err(|error| status(&error))? {
         Answer::Group(record) => Ok(record.map(|record| record.finished == record.count)),
         _ => Err(Status::internal("the store answered another question")),
     }
@@ -80,7 +80,11 @@ async fn watch(control: &Control, request: &proto::WatchGroupRequest, sender: &S
     // Asked before the events are read: what had finished by then is among them.
     let mut done = finished(control, group).await?;
     loop {
-        let page = match control.read(Query::Events { after, max: EVENTS_MAX }).await.map_err(|error| status(&error))? {
+        let page = match control
+            .read(Query::Events { after, max: EVENTS_MAX, scope: None })
+            .await
+            .map_err(|error| status(&error))?
+        {
             Answer::Events(page) => page,
             _ => return Err(Status::internal("the store answered another question")),
         };

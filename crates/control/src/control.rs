@@ -9,10 +9,10 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use volley_ledger::{
     Answer, Attach, AttachRefusal, CloseSession, Detach, Heartbeat, Hint, InventoryItem, OpenSession, Progress, Query,
-    Report, Schedulable, SetSchedulable, Stop, StopReply, StopTarget, Submit, SubmitRefusal, SubmitReply, Sweep,
+    Report, Schedulable, Scope, SetSchedulable, Stop, StopReply, StopTarget, Submit, SubmitRefusal, SubmitReply, Sweep,
     Verdict, WorkerMessage,
 };
-use volley_model::{Epoch, EventNumber, GroupId, Nonce, SessionId, Submission, TenantName, Worker, WorkerId};
+use volley_model::{Epoch, EventNumber, GroupId, Nonce, SessionId, Submission, Worker, WorkerId};
 use volley_store::{Store, StoreError, StoreExt};
 
 use crate::arrivals::Arrivals;
@@ -146,9 +146,9 @@ impl Control {
         Err(refused.into())
     }
 
-    /// Stops a container or a group.
-    pub async fn stop(&self, target: StopTarget, tenant: TenantName, force: bool) -> Result<StopReply, ControlError> {
-        Ok(self.store.call(Stop { target, tenant, force }).await??)
+    /// Stops a container or a group, if it is in the scope.
+    pub async fn stop(&self, target: StopTarget, scope: Scope, force: bool) -> Result<StopReply, ControlError> {
+        Ok(self.store.call(Stop { target, tenant: scope, force }).await??)
     }
 
     /// Cordons, uncordons or drains a worker.

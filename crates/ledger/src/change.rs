@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use volley_model::{
     ArrivalNumber, Attempt, ContainerId, Epoch, EventNumber, FleetVersion, GpuGrant, GroupId, Millis, Outcome, Pool,
-    PoolName, Spec, SpecHash, TenantName, Timestamp, Worker, WorkerId, WorkerStatus,
+    PoolName, Spec, SpecHash, Tenant, TenantName, Timestamp, Token, TokenId, Worker, WorkerId, WorkerStatus,
 };
 
 use crate::Event;
@@ -53,6 +53,14 @@ pub enum Change {
     PutPool(Pool),
     /// It was removed.
     RemovePool(PoolName),
+    /// A tenant's limits.
+    PutTenant(Tenant),
+    /// It has none any more.
+    RemoveTenant(TenantName),
+    /// A token.
+    PutToken(Token),
+    /// It ended long ago.
+    RemoveToken(TokenId),
     /// Events below this number are forgotten.
     PruneEvents(EventNumber),
 }

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use volley_model::{
-    ContainerId, ContainerState, EventNumber, GroupId, Outcome, TenantName, Timestamp, WorkerId, WorkerStatus,
+    ContainerId, ContainerState, EventNumber, GroupId, Outcome, Role, TenantName, Timestamp, TokenId, WorkerId,
+    WorkerStatus,
 };
 
 /// One transition.
@@ -38,4 +39,8 @@ pub enum EventKind {
     Worker { worker: WorkerId, status: WorkerStatus },
     /// A pool was made, changed or removed.
     Pool { pool: volley_model::PoolName, removed: bool },
+    /// A token was made or revoked.
+    Token { token: TokenId, tenant: TenantName, role: Role, revoked: bool },
+    /// A tenant's limits were set or removed.
+    Tenant { tenant: TenantName, removed: bool },
 }

@@ -39,6 +39,7 @@ impl Ledger {
         self.check_attempts(&mut violations);
         self.check_waiting(&mut violations);
         self.check_tenants(&mut violations);
+        self.check_tokens(&mut violations);
         self.check_feed(&mut violations);
         violations.truncate(VIOLATIONS_MAX);
         audit.violations = violations;
@@ -196,6 +197,42 @@ impl Ledger {
             if shape != self.groups.get(&id.group).map(|g| &g.tenant) {
                 violations.push(format!("law 12: {id} waits among another tenant's containers"));
             }
+        }
+        let mut waiting: BTreeMap<_, u64> = BTreeMap::new();
+        for group in self.groups.values().filter(|group| group.in_ranges() > 0) {
+            *waiting.entry(&group.tenant).or_default() += group.in_ranges();
+        }
+        for (id, _) in self.live.iter().filter(|(_, container)| container.bound().is_none()) {
+            let group = self.groups.get(&id.group);
+            *group.map_or(&mut 0, |group| waiting.entry(&group.tenant).or_default()) += 1;
+        }
+        let counted = self.tenants.iter().map(|(name, entry)| (name, entry.waiting)).filter(|(_, count)| *count > 0);
+        if !counted.clone().eq(waiting.iter().map(|(name, count)| (*name, *count))) {
+            let counted: Vec<_> = counted.collect();
+            violations.push(format!("law 12: the tenants' backlogs are {waiting:?}, counted were {counted:?}"));
+        }
+        for (name, entry) in &self.tenants {
+            let rate = entry.limits.as_ref().and_then(|limits| limits.rate);
+            if entry.bucket.is_some() != rate.is_some() || entry.is_nothing() {
+                violations.push(format!("law 12: tenant {name} is kept with the wrong limits"));
+            }
+        }
+    }
+
+    /// Law 12: a secret is one token's, and every token that ends is forgotten some time.
+    pub fn check_tokens(&self, violations: &mut Vec<String>) {
+        for (id, token) in &self.tokens {
+            if token.id != *id || self.tokens_by_hash.get(&token.hash) != Some(id) {
+                violations.push(format!("law 12: the secret of token {id} is not found"));
+            }
+            let until = token.ends_at().map(|end| end.after(self.options.token_record_age_max));
+            if until.is_some_and(|until| !self.tokens_until.contains(&(until, *id))) {
+                violations.push(format!("law 12: token {id} is never forgotten"));
+            }
+        }
+        let ending = self.tokens.values().filter(|token| token.ends_at().is_some()).count();
+        if (self.tokens_by_hash.len(), self.tokens_until.len()) != (self.tokens.len(), ending) {
+            violations.push("law 12: the lists of the tokens hold one that is not".to_owned());
         }
     }
 

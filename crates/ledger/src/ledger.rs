@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use volley_model::{
-    ArrivalNumber, ContainerId, EventNumber, FleetVersion, GroupId, Pool, PoolName, SessionId, Spec, SpecHash,
-    TenantName, Timestamp, WorkerId,
+    ArrivalNumber, ContainerId, EventNumber, FleetVersion, GroupId, Pool, PoolName, SecretHash, SessionId, Spec,
+    SpecHash, TenantName, Timestamp, Token, TokenId, WorkerId,
 };
 
 use crate::effects::Effects;
 use crate::feed::{Feed, FeedKey};
 use crate::queue::Queues;
 use crate::state::{Container, Expiring, Group, Session, WorkerEntry};
+use crate::tenants::TenantEntry;
 use crate::{Change, ChangeSet, Counters, LedgerOptions, Operation, Reply, StoredKey};
 
 /// The state machine.
@@ -41,6 +42,12 @@ pub struct Ledger {
     pub(crate) holds: BTreeSet<(Timestamp, WorkerId)>,
     pub(crate) pools: BTreeMap<PoolName, Pool>,
     pub(crate) sessions: BTreeMap<SessionId, Session>,
+    /// Tenants with limits or waiting containers.
+    pub(crate) tenants: BTreeMap<TenantName, TenantEntry>,
+    pub(crate) tokens: BTreeMap<TokenId, Token>,
+    pub(crate) tokens_by_hash: BTreeMap<SecretHash, TokenId>,
+    /// When ended tokens are forgotten.
+    pub(crate) tokens_until: BTreeSet<(Timestamp, TokenId)>,
     pub(crate) feed: Feed,
     /// The version at which capacity last grew.
     pub(crate) growth: FleetVersion,
@@ -74,6 +81,10 @@ impl Ledger {
             holds: BTreeSet::new(),
             pools: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            tenants: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            tokens_by_hash: BTreeMap::new(),
+            tokens_until: BTreeSet::new(),
             feed: Feed::default(),
             growth: FleetVersion::default(),
             last_sweep: None,
@@ -107,6 +118,10 @@ impl Ledger {
                 Reply::ApplyPool(())
             }
             Operation::RemovePool(op) => Reply::RemovePool(self.remove_pool(&op.pool, &mut out)),
+            Operation::CreateToken(op) => Reply::CreateToken(self.create_token(op, &mut out)),
+            Operation::RevokeToken(op) => Reply::RevokeToken(self.revoke_token(op.token, &mut out)),
+            Operation::ApplyTenant(op) => Reply::ApplyTenant(self.apply_tenant(op.tenant, &mut out)),
+            Operation::RemoveTenant(op) => Reply::RemoveTenant(self.remove_tenant(&op.tenant, &mut out)),
         };
         (reply, self.finish_effects(out))
     }

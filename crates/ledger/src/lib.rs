@@ -21,6 +21,7 @@ pub mod reply;
 mod restore;
 mod state;
 mod stored;
+mod tenants;
 mod transitions;
 mod waiting;
 

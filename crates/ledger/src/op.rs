@@ -3,8 +3,8 @@
 
 use volley_model::{
     Attempt, BlockedMark, ClaimNumber, CommitNumber, ContainerId, DeliveryNumber, Epoch, FleetVersion, GroupId,
-    HoldRequest, Millis, Nonce, Placement, Pool, PoolName, Progress, SessionId, ShapeHash, Submission, TenantName,
-    Worker, WorkerId,
+    HoldRequest, Millis, Nonce, Placement, Pool, PoolName, Progress, Role, SecretHash, SessionId, ShapeHash,
+    Submission, Tenant, TenantName, TokenId, Worker, WorkerId,
 };
 
 /// One call to the ledger.
@@ -25,6 +25,10 @@ pub enum Operation {
     Sweep(Sweep),
     ApplyPool(ApplyPool),
     RemovePool(RemovePool),
+    CreateToken(CreateToken),
+    RevokeToken(RevokeToken),
+    ApplyTenant(ApplyTenant),
+    RemoveTenant(RemoveTenant),
 }
 
 /// Accepts a group of containers, or gives the group that the same client key made before.
@@ -167,8 +171,8 @@ pub struct WorkerMessage {
 pub struct Stop {
     /// Which.
     pub target: StopTarget,
-    /// Who may: only containers of this tenant are touched.
-    pub tenant: TenantName,
+    /// Who may: only containers of this tenant are touched, of any tenant when `None`.
+    pub tenant: Option<TenantName>,
     /// Kill at once instead of after the grace.
     pub force: bool,
 }
@@ -225,6 +229,44 @@ pub struct RemovePool {
     pub pool: PoolName,
 }
 
+/// Makes a token. The same id with the same secret, tenant and role gives the token that it made before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateToken {
+    /// The new token's id; random. Refused as `IdTaken` when another has it.
+    pub token: TokenId,
+    /// Of its secret, which stays with the caller.
+    pub hash: SecretHash,
+    /// Whose.
+    pub tenant: TenantName,
+    /// What it lets do.
+    pub role: Role,
+    /// What it is for.
+    pub note: Option<String>,
+    /// How long it counts from now; for ever when `None`.
+    pub expires_in: Option<Millis>,
+}
+
+/// Ends a token at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevokeToken {
+    /// Which.
+    pub token: TokenId,
+}
+
+/// Sets a tenant's limits. A new rate begins with a full bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApplyTenant {
+    /// Its record.
+    pub tenant: Tenant,
+}
+
+/// Forgets a tenant's limits: it has none but the cell's. Its containers and tokens stay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoveTenant {
+    /// Its name.
+    pub tenant: TenantName,
+}
+
 /// What a server asks for to hand to one worker's stream: messages after a place in its outbox. A read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TakeFrom {
@@ -278,4 +320,8 @@ requests! {
     Sweep => crate::SweepReply,
     ApplyPool => (),
     RemovePool => Result<(), crate::RemovePoolRefusal>,
+    CreateToken => Result<volley_model::Token, crate::TokenRefusal>,
+    RevokeToken => Result<volley_model::Token, crate::NotFound>,
+    ApplyTenant => Result<(), crate::TenantRefusal>,
+    RemoveTenant => Result<(), crate::NotFound>,
 }

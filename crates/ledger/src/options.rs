@@ -37,6 +37,12 @@ pub struct LedgerOptions {
     pub tombstones_max: usize,
     /// Most messages of one take, per worker.
     pub take_deliveries_max: usize,
+    /// Most tenants with limits of their own.
+    pub tenants_max: u32,
+    /// Most tokens kept, ended ones included.
+    pub tokens_max: u32,
+    /// How long a token is listed after its end: whoever looks for what it did finds whose it was.
+    pub token_record_age_max: Millis,
 }
 
 impl Default for LedgerOptions {
@@ -58,6 +64,9 @@ impl Default for LedgerOptions {
             affinity_keys_max: 16,
             tombstones_max: 10_000,
             take_deliveries_max: 1_000,
+            tenants_max: 10_000,
+            tokens_max: 10_000,
+            token_record_age_max: Millis::from_secs(30 * 24 * 3600),
         }
     }
 }

@@ -4,33 +4,59 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use volley_model::{
-    Attempt, ContainerId, ContainerState, EventNumber, GpuGrant, GroupId, Outcome, Pool, Spec, TenantName, Timestamp,
-    WorkerId,
+    Attempt, ContainerId, ContainerState, EventNumber, GpuGrant, GroupId, Outcome, Pool, SecretHash, Spec, Tenant,
+    TenantName, Timestamp, Token, TokenId, WorkerId,
 };
 
 use volley_model::WorkerView;
 
 use crate::{Audit, Event, TakeFrom, Taken, Waiting};
 
+/// Whose things a read may show: one tenant's, or all (`None`). What is another's is not there at all.
+pub type Scope = Option<TenantName>;
+
 /// A read.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Query {
     /// One container, live or finished.
-    Container(ContainerId),
+    Container(ContainerId, Scope),
     /// One group.
-    Group(GroupId),
+    Group(GroupId, Scope),
     /// Ids that start with a text: at most two are needed to say "ambiguous".
-    Prefix(String),
+    Prefix(String, Scope),
     /// A page of containers.
     List(ListQuery),
-    /// All workers.
-    Workers,
+    /// A page of workers, in order of name.
+    Workers {
+        /// Exclusive; `None` from the first.
+        after: Option<WorkerId>,
+        /// At most.
+        max: u32,
+    },
     /// All pools.
     Pools,
     /// Events after a number, at most so many.
     Events {
         /// Exclusive; 0 from the oldest kept.
         after: EventNumber,
+        /// At most.
+        max: u32,
+        /// Of one tenant: its groups' and their containers', while the groups are kept.
+        scope: Scope,
+    },
+    /// The token with this secret.
+    Token(SecretHash),
+    /// A page of tokens, in order of id.
+    Tokens {
+        /// Exclusive; `None` from the first.
+        after: Option<TokenId>,
+        /// At most.
+        max: u32,
+    },
+    /// A page of tenants that have limits or waiting containers, in order of name.
+    Tenants {
+        /// Exclusive; `None` from the first.
+        after: Option<TenantName>,
         /// At most.
         max: u32,
     },
@@ -65,9 +91,23 @@ pub enum Answer {
     Group(Option<Box<GroupRecord>>),
     Prefix(Vec<PrefixMatch>),
     List(ContainerPage),
-    Workers(Vec<WorkerRecord>),
+    /// `more` of them come after the last one.
+    Workers {
+        workers: Vec<WorkerRecord>,
+        more: bool,
+    },
     Pools(Vec<Pool>),
     Events(EventPage),
+    /// Live or ended; whoever asks has a clock.
+    Token(Option<Box<Token>>),
+    Tokens {
+        tokens: Vec<Token>,
+        more: bool,
+    },
+    Tenants {
+        tenants: Vec<TenantRecord>,
+        more: bool,
+    },
     Take(Vec<Taken>),
     Audit(Box<Audit>),
 }
@@ -152,6 +192,17 @@ pub struct EventPage {
     pub oldest: EventNumber,
     /// The last number given out.
     pub last: EventNumber,
+    /// Ask again after this one: all up to it were looked at, whether they were shown or not.
+    pub seen: EventNumber,
+}
+
+/// A tenant for lists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantRecord {
+    /// Its limits; those of a tenant without a record are none.
+    pub tenant: Tenant,
+    /// Its containers that wait.
+    pub waiting: u64,
 }
 
 /// A worker for lists.

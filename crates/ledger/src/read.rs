@@ -1,17 +1,18 @@
 //! Reads: what memory knows. Records of finished containers and events are the store's.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use volley_model::{
-    ContainerId, ContainerState, DeliveryNumber, GROUP_ID_CHARS, GroupId, Millis, Pool, StopCause, Timestamp,
-    WaitReason,
+    ContainerId, ContainerState, DeliveryNumber, GROUP_ID_CHARS, GroupId, Millis, Pool, SecretHash, StopCause, Tenant,
+    TenantName, Timestamp, Token, TokenId, WaitReason, WorkerId,
 };
 
 use crate::ledger::Ledger;
-use crate::state::{Bound, Container, Group, State};
+use crate::state::{Container, Group, State};
 use crate::{
-    ContainerRecord, Delivery, GroupRecord, ListQuery, Order, PrefixMatch, StoredFinished, TakeFrom, Taken, Waiting,
-    WorkerRecord,
+    ContainerRecord, Delivery, Event, EventKind, GroupRecord, ListQuery, Order, PrefixMatch, StoredFinished, TakeFrom,
+    Taken, TenantRecord, Waiting, WorkerRecord,
 };
 
 /// What memory knows of one container.
@@ -36,11 +37,10 @@ pub struct FoundPage {
 const LIST_SCAN_MAX: u32 = 100_000;
 
 impl Ledger {
-    /// One container; `None` when there never was such a one, or all of its group is pruned.
+    /// One container; `None` when there never was such a one in the scope, or all of its group is pruned.
     #[must_use]
-    pub fn container(&self, id: ContainerId) -> Option<Found> {
-        let group = self.groups.get(&id.group)?;
-        self.find(group, id.index)
+    pub fn container(&self, id: ContainerId, scope: Option<&TenantName>) -> Option<Found> {
+        self.find(self.group_in(id.group, scope)?, id.index)
     }
 
     fn find(&self, group: &Group, index: u32) -> Option<Found> {
@@ -128,7 +128,8 @@ impl Ledger {
         let mut page = FoundPage::default();
         let mut scanned = 0;
         let mut last = query.after;
-        let start = query.after.and_then(|id| self.groups.get(&id.group).map(|g| (g.arrival, id.index)));
+        let place = |id: ContainerId| self.group_in(id.group, query.tenant.as_ref()).map(|g| (g.arrival, id.index));
+        let start = query.after.and_then(place);
         if query.after.is_some() && start.is_none() {
             // Its group is pruned, and its place in the order of arrival with it: what follows is as old.
             return page;
@@ -175,8 +176,8 @@ impl Ledger {
 
     /// One group.
     #[must_use]
-    pub fn group(&self, id: GroupId) -> Option<GroupRecord> {
-        let group = self.groups.get(&id)?;
+    pub fn group(&self, id: GroupId, scope: Option<&TenantName>) -> Option<GroupRecord> {
+        let group = self.group_in(id, scope)?;
         Some(GroupRecord {
             id,
             tenant: group.tenant.clone(),
@@ -191,7 +192,7 @@ impl Ledger {
 
     /// Ids that start with a text, two at most: a group's prefix, or a group's prefix, `-` and an index.
     #[must_use]
-    pub fn prefix(&self, text: &str) -> Vec<PrefixMatch> {
+    pub fn prefix(&self, text: &str, scope: Option<&TenantName>) -> Vec<PrefixMatch> {
         let text = text.to_ascii_lowercase();
         let (start, index) = match text.split_once('-') {
             Some((start, index)) => match index.parse::<u32>() {
@@ -202,6 +203,7 @@ impl Ledger {
         };
         let Some((low, high)) = prefix_bounds(start) else { return Vec::new() };
         let groups = self.groups.range(low..=high).map(|(_, group)| group);
+        let groups = groups.filter(|group| scope.is_none_or(|tenant| group.tenant == *tenant));
         let matching = groups.filter_map(|group| match index {
             None => Some(PrefixMatch::Group(group.id, group.count)),
             Some(index) if index < group.count => Some(PrefixMatch::Container(ContainerId { group: group.id, index })),
@@ -213,14 +215,56 @@ impl Ledger {
     /// All workers.
     #[must_use]
     pub fn workers(&self) -> Vec<WorkerRecord> {
-        let record = |(id, entry): (&volley_model::WorkerId, &crate::state::WorkerEntry)| WorkerRecord {
+        self.workers_after(None, u32::MAX).0
+    }
+
+    /// A page of workers in order of name, and whether there are more.
+    #[must_use]
+    pub fn workers_after(&self, after: Option<&WorkerId>, max: u32) -> (Vec<WorkerRecord>, bool) {
+        let record = |(id, entry): (&WorkerId, &crate::state::WorkerEntry)| WorkerRecord {
             view: self.worker_view(id).expect("the worker is being looked at"),
             connected: entry.stream.is_some(),
             lease_until: entry.lease_until,
             containers: entry.attempts.len() as u32,
             finished: entry.finished,
         };
-        self.workers.iter().map(record).collect()
+        page(self.workers.range((start_after(after), Bound::Unbounded)).map(record), max)
+    }
+
+    /// The token with this secret, live or ended.
+    #[must_use]
+    pub fn token(&self, hash: &SecretHash) -> Option<Token> {
+        self.tokens_by_hash.get(hash).and_then(|id| self.tokens.get(id)).cloned()
+    }
+
+    /// A page of tokens in order of id, and whether there are more.
+    #[must_use]
+    pub fn tokens(&self, after: Option<&TokenId>, max: u32) -> (Vec<Token>, bool) {
+        page(self.tokens.range((start_after(after), Bound::Unbounded)).map(|(_, token)| token.clone()), max)
+    }
+
+    /// A page of tenants that have limits or waiting containers in order of name, and whether there are more.
+    #[must_use]
+    pub fn tenants(&self, after: Option<&TenantName>, max: u32) -> (Vec<TenantRecord>, bool) {
+        let record = |(name, entry): (&TenantName, &crate::tenants::TenantEntry)| TenantRecord {
+            tenant: entry.limits.clone().unwrap_or(Tenant { name: name.clone(), backlog_max: None, rate: None }),
+            waiting: entry.waiting,
+        };
+        page(self.tenants.range((start_after(after), Bound::Unbounded)).map(record), max)
+    }
+
+    /// Whether an event may be shown in a scope: a tenant sees its groups' and their containers', while the groups
+    /// are kept.
+    #[must_use]
+    pub fn shows(&self, event: &Event, scope: Option<&TenantName>) -> bool {
+        let Some(tenant) = scope else { return true };
+        match &event.kind {
+            EventKind::GroupAccepted { tenant: of, .. } => of == tenant,
+            EventKind::Container { container, .. } => self.group_in(container.group, scope).is_some(),
+            EventKind::Worker { .. } | EventKind::Pool { .. } | EventKind::Token { .. } | EventKind::Tenant { .. } => {
+                false
+            }
+        }
     }
 
     /// All pools.
@@ -250,7 +294,7 @@ impl Ledger {
 
     fn order(&self, id: ContainerId) -> Order {
         let container = &self.live[&id];
-        let bound: &Bound = container.bound().expect("law 8: an outbox names bound containers");
+        let bound = container.bound().expect("law 8: an outbox names bound containers");
         match &bound.stop {
             Some((_, grace)) => Order::Stop { container: id, attempt: bound.attempt, grace: *grace },
             None => Order::Start {
@@ -279,6 +323,16 @@ impl Ledger {
 fn wanted(group: &Group, query: &ListQuery) -> bool {
     query.tenant.as_ref().is_none_or(|tenant| *tenant == group.tenant)
         && query.labels.iter().all(|(key, value)| group.labels.get(key) == Some(value))
+}
+
+fn start_after<T>(after: Option<&T>) -> Bound<&T> {
+    after.map_or(Bound::Unbounded, Bound::Excluded)
+}
+
+/// The first ones, and whether there are more.
+fn page<T>(mut items: impl Iterator<Item = T>, max: u32) -> (Vec<T>, bool) {
+    let page = items.by_ref().take(max.max(1) as usize).collect();
+    (page, items.next().is_some())
 }
 
 /// The first and last group whose text starts so.

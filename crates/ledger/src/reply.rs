@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use volley_model::{
     Attempt, Claimed, ContainerId, ContainerState, DeliveryNumber, Epoch, FleetChanges, FleetVersion, GpuGrant,
-    GroupId, Millis, Nonce, Refusal, SessionId, Shape, ShapeHash, Spec, SpecHash, Timestamp, WaitReason, WorkerId,
-    WorkerStatus, WorkerView,
+    GroupId, Millis, Nonce, Refusal, SessionId, Shape, ShapeHash, Spec, SpecHash, TenantName, Timestamp, Token,
+    WaitReason, WorkerId, WorkerStatus, WorkerView,
 };
 
 /// One reply per operation, of the same name.
@@ -27,6 +27,10 @@ pub enum Reply {
     Sweep(SweepReply),
     ApplyPool(()),
     RemovePool(Result<(), RemovePoolRefusal>),
+    CreateToken(Result<Token, TokenRefusal>),
+    RevokeToken(Result<Token, NotFound>),
+    ApplyTenant(Result<(), TenantRefusal>),
+    RemoveTenant(Result<(), NotFound>),
 }
 
 /// A group was accepted, now or before.
@@ -52,6 +56,31 @@ pub enum SubmitRefusal {
         limit: u64,
         /// Of this submission.
         asked: u64,
+    },
+    /// Other containers of this tenant must finish first.
+    #[error(
+        "the backlog of tenant {tenant} is full: {waiting} containers wait, at most {limit} may, and {asked} more \
+         were asked for"
+    )]
+    TenantBacklogFull {
+        /// Whose.
+        tenant: TenantName,
+        /// Waiting now.
+        waiting: u64,
+        /// The bound.
+        limit: u64,
+        /// Of this submission.
+        asked: u64,
+    },
+    /// The tenant submits faster than it may.
+    #[error("tenant {tenant} may submit {per_second} containers per second; send this again in {retry_after}")]
+    RateExceeded {
+        /// Whose.
+        tenant: TenantName,
+        /// In the long run.
+        per_second: u32,
+        /// Then the same submission is within the rate, if nothing else was submitted.
+        retry_after: Millis,
     },
     /// The client key was used with another body.
     #[error("the client key was used before with another body (group {group}); use a new key")]
@@ -222,6 +251,31 @@ pub enum RemovePoolRefusal {
     HasWorkers {
         /// How many.
         workers: u32,
+    },
+}
+
+/// Why a token was not made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TokenRefusal {
+    /// Another token has the random id; try with another.
+    #[error("the token id is taken")]
+    IdTaken,
+    /// Too many.
+    #[error("{limit} tokens are kept, which is the limit; revoked and expired ones count until they are forgotten")]
+    TooMany {
+        /// The bound.
+        limit: u32,
+    },
+}
+
+/// Why a tenant's limits were not set.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TenantRefusal {
+    /// Too many.
+    #[error("{limit} tenants have limits of their own, which is the limit; remove one first")]
+    TooMany {
+        /// The bound.
+        limit: u32,
     },
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use volley_model::{
-    ContainerId, DeliveryNumber, EventNumber, Pool, Shape, SpecHash, Timestamp, WorkerId, WorkerStatus,
+    ContainerId, DeliveryNumber, EventNumber, Pool, Shape, SpecHash, Tenant, Timestamp, Token, WorkerId, WorkerStatus,
 };
 
 use crate::effects::Effects;
@@ -33,6 +33,10 @@ pub struct Stored {
     pub workers: Vec<StoredWorker>,
     /// Pools.
     pub pools: Vec<Pool>,
+    /// Tenants' limits.
+    pub tenants: Vec<Tenant>,
+    /// Tokens.
+    pub tokens: Vec<Token>,
     /// The oldest event kept; 1 when none was pruned.
     pub events_floor: EventNumber,
 }
@@ -65,6 +69,12 @@ impl Ledger {
         }
         for worker in stored.workers {
             ledger.restore_worker(worker);
+        }
+        for tenant in stored.tenants {
+            ledger.set_limits(tenant);
+        }
+        for token in stored.tokens {
+            ledger.keep_token(token);
         }
         let mut groups: Vec<_> = Vec::with_capacity(stored.groups.len());
         for group in stored.groups {
@@ -169,6 +179,7 @@ impl Ledger {
             succeeded: stored.succeeded,
             pruned: stored.pruned,
         };
+        self.wait_more(&group.tenant, group.in_ranges());
         self.arrivals.insert(group.arrival, group.id);
         self.groups.insert(group.id, group);
         Ok(())
@@ -194,6 +205,7 @@ impl Ledger {
         self.live.insert(id, Container { spec, spec_hash, shape, score, attempts: stored.attempts, state });
         if queued {
             self.enqueue(id, out);
+            self.wait_again(id.group);
         }
         Ok(())
     }

@@ -76,6 +76,8 @@ impl Ledger {
             keys: self.keys.values().cloned().collect(),
             workers: self.workers.values().map(WorkerEntry::stored).collect(),
             pools: self.pools.values().cloned().collect(),
+            tenants: self.tenants.values().filter_map(|entry| entry.limits.clone()).collect(),
+            tokens: self.tokens.values().cloned().collect(),
             events_floor: self.events_floor,
         }
     }

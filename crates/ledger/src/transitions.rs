@@ -44,6 +44,7 @@ impl Ledger {
             self.grow_worker(&placement.worker);
         }
         self.drop_claim(session, shape, id);
+        self.wait_less(id.group);
         out.live.insert(id);
         out.outbox.insert(placement.worker.clone());
         self.container_event(id, ContainerState::Assigned, out);
@@ -127,6 +128,7 @@ impl Ledger {
             self.release(id, &spec, &bound, out);
         }
         self.enqueue(id, out);
+        self.wait_again(id.group);
         out.live.insert(id);
         self.container_event(id, ContainerState::Queued, out);
     }
@@ -174,6 +176,9 @@ impl Ledger {
                 record.assigned_at = Some(bound.assigned_at);
                 record.started_at = bound.started_at;
             }
+        }
+        if container.bound().is_none() {
+            self.wait_less(id.group);
         }
         self.raise_mark(id, out);
         self.forget_users(container.shape, 1);

@@ -28,39 +28,58 @@ fn id_error(kind: &'static str, text: &str, expected: &'static str) -> IdError {
     IdError { kind, text: text.chars().take(64).collect(), expected }
 }
 
-/// A submission's group of containers: 64 random bits, written as 13 characters of Crockford base32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct GroupId(pub u64);
+macro_rules! code_id {
+    ($(#[$doc:meta])* $name:ident, $kind:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub struct $name(pub u64);
 
-impl fmt::Display for GroupId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = [b'0'; GROUP_ID_CHARS];
-        let mut rest = self.0;
-        for slot in text.iter_mut().rev() {
-            *slot = ALPHABET[(rest & 31) as usize];
-            rest >>= 5;
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write_code(self.0, f)
+            }
         }
-        f.write_str(std::str::from_utf8(&text).expect("the alphabet is ASCII"))
-    }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                const EXPECTED: &str = "13 characters of 0-9 and a-z without i, l, o, u";
+                read_code(text).map($name).ok_or_else(|| id_error($kind, text, EXPECTED))
+            }
+        }
+    };
 }
 
-impl FromStr for GroupId {
-    type Err = IdError;
-
-    fn from_str(text: &str) -> Result<Self, IdError> {
-        const EXPECTED: &str = "13 characters of 0-9 and a-z without i, l, o, u";
-        if text.len() != GROUP_ID_CHARS {
-            return Err(id_error("group", text, EXPECTED));
-        }
-        let mut bits: u128 = 0;
-        for byte in text.bytes() {
-            let value = ALPHABET.iter().position(|a| *a == byte.to_ascii_lowercase());
-            let value = value.ok_or_else(|| id_error("group", text, EXPECTED))?;
-            bits = (bits << 5) | value as u128;
-        }
-        u64::try_from(bits).map(GroupId).map_err(|_| id_error("group", text, EXPECTED))
+fn write_code(mut rest: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut text = [b'0'; GROUP_ID_CHARS];
+    for slot in text.iter_mut().rev() {
+        *slot = ALPHABET[(rest & 31) as usize];
+        rest >>= 5;
     }
+    f.write_str(std::str::from_utf8(&text).expect("the alphabet is ASCII"))
 }
+
+fn read_code(text: &str) -> Option<u64> {
+    if text.len() != GROUP_ID_CHARS {
+        return None;
+    }
+    let mut bits: u128 = 0;
+    for byte in text.bytes() {
+        let value = ALPHABET.iter().position(|a| *a == byte.to_ascii_lowercase())?;
+        bits = (bits << 5) | value as u128;
+    }
+    u64::try_from(bits).ok()
+}
+
+code_id!(
+    /// A submission's group of containers: 64 random bits, written as 13 characters of Crockford base32.
+    GroupId, "group"
+);
+code_id!(
+    /// A token's record: 64 random bits, written as a group's. It is no secret.
+    TokenId, "token"
+);
 
 /// One container: group and index, written `GROUP-INDEX`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -152,7 +171,7 @@ name_id!(
     PoolName, "pool"
 );
 name_id!(
-    /// The owner of containers. Until tokens exist everything belongs to `default`.
+    /// The owner of containers and of tokens. Without tokens everything belongs to `default`.
     TenantName, "tenant"
 );
 

@@ -4,6 +4,7 @@
 
 #![deny(clippy::iter_over_hash_type)]
 
+pub mod access;
 pub mod capacity;
 pub mod container;
 pub mod cost;
@@ -19,6 +20,7 @@ pub mod units;
 pub mod words;
 pub mod worker;
 
+pub use access::{Rate, Role, SecretHash, Tenant, Token};
 pub use capacity::{Capacity, Free, GPU_DEVICES_MAX, GpuGrant, Misfit};
 pub use container::{ContainerState, Outcome, Progress, StopCause, WaitReason};
 pub use cost::Cost;

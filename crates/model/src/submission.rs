@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{Spec, TenantName};
 
-mod check;
+pub(crate) mod check;
 pub use check::*;
 
 /// Most containers of one submission.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::{ContainerState, Outcome, StopCause, WaitReason, WorkerStatus};
+use crate::{ContainerState, Outcome, Role, StopCause, WaitReason, WorkerStatus};
 
 /// A text that names none of the values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -60,6 +60,16 @@ names!(
     Draining = "draining",
     Lost = "lost",
     Gone = "gone"
+);
+
+names!(
+    Role,
+    "role",
+    "admin, submit, read, worker",
+    Admin = "admin",
+    Submit = "submit",
+    Read = "read",
+    Worker = "worker"
 );
 
 impl fmt::Display for Outcome {

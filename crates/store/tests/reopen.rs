@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use volley_ledger::{Answer, Audit, Claim, OpenSession, Query, Submit};
-use volley_model::{ClaimNumber, FleetVersion, GroupId, SessionId, Spec, Submission, SubmissionBody, TenantName};
+use volley_ledger::{Answer, ApplyTenant, Audit, Claim, CreateToken, OpenSession, Query, RevokeToken, Submit};
+use volley_model::{
+    ClaimNumber, FleetVersion, GroupId, Rate, Role, SecretHash, SessionId, Spec, Submission, SubmissionBody, Tenant,
+    TenantName, TokenId,
+};
 use volley_store::embedded::{EmbeddedOptions, EmbeddedStore, OpenError};
 use volley_store::{Store, StoreExt};
 
@@ -44,7 +47,7 @@ async fn a_submission_survives_a_restart_and_its_key_gives_the_same_group() {
     assert_eq!(after.violations, Vec::<String>::new());
     let again = store.call(submit(12)).await.unwrap().unwrap();
     assert_eq!((again.group, again.repeated), (GroupId(11), true));
-    match store.read(Query::Events { after: volley_model::EventNumber(0), max: 10 }).await.unwrap() {
+    match store.read(Query::Events { after: volley_model::EventNumber(0), max: 10, scope: None }).await.unwrap() {
         Answer::Events(page) => assert_eq!(page.events.len(), 1),
         other => panic!("another answer: {other:?}"),
     }
@@ -61,4 +64,34 @@ async fn one_process_per_directory_and_a_backup_that_opens() {
     store.backup(copy.path().join("volley.db")).await.unwrap();
     assert_eq!(audit(&open(copy.path())).await.accepted, 7);
     assert!(store.backup(copy.path().join("volley.db")).await.is_err(), "a file is never replaced");
+}
+
+#[tokio::test]
+async fn tokens_and_tenants_limits_survive_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let (tenant, hash) = (TenantName::new("a").unwrap(), SecretHash::of("secret"));
+    let create = |id: u64, hash| CreateToken {
+        token: TokenId(id),
+        hash,
+        tenant: tenant.clone(),
+        role: Role::Submit,
+        note: None,
+        expires_in: None,
+    };
+    let made = store.call(create(u64::MAX, hash)).await.unwrap().unwrap();
+    let other = store.call(create(2, SecretHash::of("other"))).await.unwrap().unwrap();
+    store.call(RevokeToken { token: other.id }).await.unwrap().unwrap();
+    let rate = Some(Rate { per_second: 5, burst: 9 });
+    let limits = Tenant { name: tenant.clone(), backlog_max: Some(7), rate };
+    store.call(ApplyTenant { tenant: limits.clone() }).await.unwrap().unwrap();
+    drop(store);
+    let store = open(dir.path());
+    let token = |hash| store.read(Query::Token(hash));
+    assert!(matches!(token(hash).await.unwrap(), Answer::Token(Some(found)) if *found == made));
+    let revoked = token(other.hash).await.unwrap();
+    assert!(matches!(revoked, Answer::Token(Some(found)) if found.revoked_at.is_some()));
+    assert!(matches!(token(SecretHash::of("no")).await.unwrap(), Answer::Token(None)));
+    let tenants = store.read(Query::Tenants { after: None, max: 10 }).await.unwrap();
+    assert!(matches!(tenants, Answer::Tenants { tenants, more: false } if tenants[0].tenant == limits));
 }

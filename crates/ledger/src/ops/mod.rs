@@ -1,5 +1,6 @@
 //! The operations, one file each (or one for a few that belong together).
 
+mod access;
 mod attach;
 mod claim;
 mod commit;

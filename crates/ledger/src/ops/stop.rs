@@ -12,12 +12,12 @@ impl Ledger {
         let mut reply = StopReply::default();
         match op.target {
             StopTarget::Container(id) => {
-                let group = self.groups.get(&id.group).filter(|g| g.tenant == op.tenant && id.index < g.count);
+                let group = self.group_in(id.group, op.tenant.as_ref()).filter(|g| id.index < g.count);
                 group.ok_or_else(|| NotFound { what: format!("container {id}") })?;
                 self.stop_one(id, op.force, &mut reply, out);
             }
             StopTarget::Group(id) => {
-                let group = self.groups.get(&id).filter(|g| g.tenant == op.tenant);
+                let group = self.group_in(id, op.tenant.as_ref());
                 group.ok_or_else(|| NotFound { what: format!("group {id}") })?;
                 self.stop_group(id, op.force, &mut reply, out);
             }

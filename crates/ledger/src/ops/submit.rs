@@ -28,6 +28,7 @@ impl Ledger {
         if waiting + asked > limit {
             return Err(SubmitRefusal::BacklogFull { waiting, limit, asked });
         }
+        self.admit(&submission.tenant, count)?;
         if let Some(key) = &submission.client_key {
             self.remember_key(&submission, key, (op.group, count), op.body_digest, out);
         }
@@ -96,6 +97,7 @@ impl Ledger {
         out.change(Change::PutGroup(group.stored()));
         self.arrivals.insert(arrival, id);
         self.counters.accepted += u64::from(count);
+        self.wait_more(&group.tenant, u64::from(count));
         let kind = EventKind::GroupAccepted { group: id, tenant: group.tenant.clone(), count };
         out.event(&mut self.counters, kind);
         self.groups.insert(id, group);

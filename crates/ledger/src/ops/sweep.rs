@@ -21,13 +21,15 @@ impl Ledger {
         self.sweep_drains(out);
         self.sweep_holds();
         self.sweep_keys(max, out);
+        self.sweep_tokens(max, out);
         self.prune(max, &mut reply, out);
         self.prune_events(out);
         reply.due = self.due();
         let keys = self.keys_until.first().is_some_and(|(until, ..)| *until <= self.counters.now);
         reply.work = self.queues.ready() > 0 || self.queues.any_stale(self.growth);
         reply.now = self.counters.now;
-        reply.more = keys || self.prunable() || reply.due.is_some_and(|due| due <= self.counters.now);
+        let tokens = self.tokens_until.first().is_some_and(|(until, _)| *until <= self.counters.now);
+        reply.more = keys || tokens || self.prunable() || reply.due.is_some_and(|due| due <= self.counters.now);
         reply
     }
 

@@ -264,7 +264,7 @@ impl Cell {
     }
 
     pub fn state(&self, id: ContainerId) -> ContainerState {
-        match self.ledger.container(id).expect("there is such a container") {
+        match self.ledger.container(id, None).expect("there is such a container") {
             Found::Live(record) => record.state,
             Found::Finished(_) => ContainerState::Finished,
         }
@@ -284,7 +284,12 @@ impl Cell {
     }
 
     pub fn stop(&mut self, target: StopTarget, force: bool) -> StopReply {
-        self.call(Stop { target, tenant: TenantName::default(), force }).expect("there is such a one")
+        self.call(Stop { target, tenant: Some(TenantName::default()), force }).expect("there is such a one")
+    }
+
+    /// As one of a tenant, or as an operator.
+    pub fn stop_of(&mut self, target: StopTarget, tenant: Option<TenantName>) -> StopReply {
+        self.call(Stop { target, tenant, force: true }).expect("there is such a one")
     }
 
     pub fn sweep(&mut self) -> SweepReply {

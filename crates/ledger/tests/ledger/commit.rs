@@ -3,7 +3,7 @@
 use volley_ledger::{Commit, LedgerOptions, Schedulable, SessionRefusal, SetSchedulable, Stop, StopTarget};
 use volley_model::{
     BlockedMark, Claimed, ContainerState, CpuMilli, Epoch, GPU_WHOLE, GpuGrant, GpuMilli, GpuRequest, HoldRequest,
-    Nonce, OnUnplaceable, Outcome, Placement, Refusal, Revision, TenantName, WorkerId,
+    Nonce, OnUnplaceable, Outcome, Placement, Refusal, Revision, WorkerId,
 };
 
 use crate::cell::{Agent, Cell, secs, spec};
@@ -96,7 +96,7 @@ fn parts_of_a_device_never_exceed_it() {
 fn a_claim_that_was_stopped_or_swept_is_lost() {
     let (mut cell, agent, claimed) = claimed_three();
     let container = claimed[0].container;
-    cell.call(Stop { target: StopTarget::Container(container), tenant: TenantName::default(), force: false }).unwrap();
+    cell.call(Stop { target: StopTarget::Container(container), tenant: None, force: false }).unwrap();
     assert_eq!(cell.place(&agent, &claimed[..1]), [Err(Refusal::ClaimLost)]);
     cell.call(volley_ledger::CloseSession { session: agent.session });
     let op = cell.commit_op(agent.session);

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use volley_ledger::change::{Counters, StoredFinished, StoredGroup, StoredKey, StoredLive, StoredWorker};
 use volley_ledger::{Change, ChangeSet, Event, Stored};
 use volley_model::{
-    ContainerId, EventNumber, GroupId, Pool, PoolName, Spec, SpecHash, TenantName, Timestamp, WorkerId,
+    ContainerId, EventNumber, GroupId, Pool, PoolName, Spec, SpecHash, Tenant, TenantName, Timestamp, Token, TokenId,
+    WorkerId,
 };
 
 /// What is durable.
@@ -21,6 +22,8 @@ pub struct Disk {
     pub keys: BTreeMap<(TenantName, String), StoredKey>,
     pub workers: BTreeMap<WorkerId, StoredWorker>,
     pub pools: BTreeMap<PoolName, Pool>,
+    pub tenants: BTreeMap<TenantName, Tenant>,
+    pub tokens: BTreeMap<TokenId, Token>,
     pub events: BTreeMap<EventNumber, Event>,
     pub floor: EventNumber,
     /// Changes written so far.
@@ -88,6 +91,10 @@ impl Disk {
             Change::RemoveWorker(id) => assert!(self.workers.remove(&id).is_some()),
             Change::PutPool(pool) => drop(self.pools.insert(pool.name.clone(), pool)),
             Change::RemovePool(name) => assert!(self.pools.remove(&name).is_some()),
+            Change::PutTenant(tenant) => drop(self.tenants.insert(tenant.name.clone(), tenant)),
+            Change::RemoveTenant(name) => assert!(self.tenants.remove(&name).is_some()),
+            Change::PutToken(token) => drop(self.tokens.insert(token.id, token)),
+            Change::RemoveToken(id) => assert!(self.tokens.remove(&id).is_some()),
             Change::PruneEvents(floor) => {
                 assert!(floor > self.floor, "the floor of events only rises");
                 self.floor = floor;
@@ -110,6 +117,8 @@ impl Disk {
             keys: self.keys.values().cloned().collect(),
             workers: self.workers.values().cloned().collect(),
             pools: self.pools.values().cloned().collect(),
+            tenants: self.tenants.values().cloned().collect(),
+            tokens: self.tokens.values().cloned().collect(),
             events_floor: self.floor,
         }
     }

@@ -1,6 +1,7 @@
 //! Tests of the ledger from outside: operations in, replies, change sets and reads out. After
 //! every operation all laws are checked, and that the change sets alone give the same state.
 
+mod access;
 mod attach;
 mod cell;
 mod claim;

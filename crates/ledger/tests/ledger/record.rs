@@ -87,7 +87,7 @@ fn a_record_tells_why_a_container_waits_and_where_it_runs() {
     let agent = cell.agent(session, "w", 2);
     let group = cell.submit(&spec(), 1);
     let id = ContainerId { group, index: 0 };
-    let record = |cell: &Cell| match cell.ledger.container(id).unwrap() {
+    let record = |cell: &Cell| match cell.ledger.container(id, None).unwrap() {
         Found::Live(record) => *record,
         Found::Finished(id) => {
             let stored = cell.disk.finished[&id].clone();
@@ -117,7 +117,7 @@ fn a_record_tells_why_a_container_waits_and_where_it_runs() {
     cell.say(&agent, what, Progress::Ended(DONE));
     let finished = record(&cell);
     assert_eq!((finished.state, finished.outcome), (ContainerState::Finished, Some(DONE)));
-    assert_eq!(cell.ledger.container(ContainerId { group, index: 1 }), None);
+    assert_eq!(cell.ledger.container(ContainerId { group, index: 1 }, None), None);
 }
 
 #[test]
@@ -128,17 +128,17 @@ fn prefixes_name_groups_and_containers() {
         cell.call(Submit { group, submission: submission(&[(&spec(), 3)], None), body_digest: 0 }).unwrap();
     }
     let text = one.to_string();
-    assert_eq!(cell.ledger.prefix(&text), [PrefixMatch::Group(one, 3)]);
-    assert_eq!(cell.ledger.prefix(&text.to_uppercase()), [PrefixMatch::Group(one, 3)]);
-    assert_eq!(cell.ledger.prefix(&text[..5]), [PrefixMatch::Group(one, 3), PrefixMatch::Group(two, 3)]);
+    assert_eq!(cell.ledger.prefix(&text, None), [PrefixMatch::Group(one, 3)]);
+    assert_eq!(cell.ledger.prefix(&text.to_uppercase(), None), [PrefixMatch::Group(one, 3)]);
+    assert_eq!(cell.ledger.prefix(&text[..5], None), [PrefixMatch::Group(one, 3), PrefixMatch::Group(two, 3)]);
     let id = ContainerId { group: one, index: 2 };
-    assert_eq!(cell.ledger.prefix(&id.to_string()), [PrefixMatch::Container(id)]);
-    assert_eq!(cell.ledger.prefix("f"), [PrefixMatch::Group(GroupId(u64::MAX), 3)]);
+    assert_eq!(cell.ledger.prefix(&id.to_string(), None), [PrefixMatch::Container(id)]);
+    assert_eq!(cell.ledger.prefix("f", None), [PrefixMatch::Group(GroupId(u64::MAX), 3)]);
     let nothing = ["", "-", "-1", "z", "g", "é", "0123456789abcdefgh", "i", " ", "fz-"];
     for text in
         nothing.map(str::to_owned).into_iter().chain([format!("{one}-3"), format!("{one}-02"), format!("{one}-")])
     {
-        assert_eq!(cell.ledger.prefix(&text), [], "'{text}'");
+        assert_eq!(cell.ledger.prefix(&text, None), [], "'{text}'");
     }
 }
 

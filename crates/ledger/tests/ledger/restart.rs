@@ -19,7 +19,7 @@ fn claims_are_void_and_all_else_is_as_it_was() {
     let audit = cell.ledger.audit();
     let counts = (audit.queued, audit.claimed, audit.assigned, audit.running, audit.finished);
     assert_eq!(counts, (7, 0, 1, 1, 1));
-    assert_eq!(cell.ledger.group(group).unwrap().succeeded, 1);
+    assert_eq!(cell.ledger.group(group, None).unwrap().succeeded, 1);
     assert_eq!(cell.worker(&agent).view.free.slots, 1);
     assert!(!cell.heartbeat(&agent), "nobody is connected");
     agent.session = cell.session();

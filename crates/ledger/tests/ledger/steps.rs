@@ -56,6 +56,19 @@ pub enum Step {
     },
     ApplyPool(u8),
     RemovePool(u8),
+    CreateToken {
+        which: u8,
+        tenant: u8,
+        role: u8,
+        life: Option<u8>,
+    },
+    RevokeToken(u8),
+    ApplyTenant {
+        tenant: u8,
+        backlog: Option<u8>,
+        rate: Option<(u8, u8)>,
+    },
+    RemoveTenant(u8),
     Sweep {
         items_max: u8,
     },
@@ -194,6 +207,12 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (any::<u8>(), 0..5u8).prop_map(|(worker, to)| Step::Schedulable { worker, to }),
         1 => any::<u8>().prop_map(Step::ApplyPool),
         1 => any::<u8>().prop_map(Step::RemovePool),
+        3 => (0..6u8, 0..4u8, 0..4u8, proptest::option::of(1..20u8))
+            .prop_map(|(which, tenant, role, life)| Step::CreateToken { which, tenant, role, life }),
+        2 => (0..6u8).prop_map(Step::RevokeToken),
+        2 => (0..4u8, proptest::option::of(1..60u8), proptest::option::of((1..10u8, 1..40u8)))
+            .prop_map(|(tenant, backlog, rate)| Step::ApplyTenant { tenant, backlog, rate }),
+        2 => (0..4u8).prop_map(Step::RemoveTenant),
         8 => (1..40u8).prop_map(|items_max| Step::Sweep { items_max }),
         4 => Just(Step::Again),
         8 => span().prop_map(Step::Pass),

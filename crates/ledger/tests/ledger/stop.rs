@@ -73,7 +73,7 @@ fn a_group_is_stopped_in_all_its_states() {
     cell.claim(session, 1);
     let reply = cell.stop(StopTarget::Group(group), false);
     assert_eq!(reply, StopReply { finished: 3, stopping: 2, already_finished: 1 });
-    let record = cell.ledger.group(group).unwrap();
+    let record = cell.ledger.group(group, None).unwrap();
     assert_eq!((record.finished, record.succeeded), (4, 1));
 }
 
@@ -86,7 +86,7 @@ fn there_is_no_such_container() {
         StopTarget::Container(ContainerId { group: volley_model::GroupId(404), index: 0 }),
         StopTarget::Group(volley_model::GroupId(404)),
     ] {
-        let stop = volley_ledger::Stop { target, tenant: Default::default(), force: false };
+        let stop = volley_ledger::Stop { target, tenant: Some(Default::default()), force: false };
         assert!(cell.call(stop).is_err());
     }
 }

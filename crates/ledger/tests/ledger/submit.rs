@@ -49,7 +49,7 @@ fn a_key_outlives_its_group_and_ends_with_its_retention() {
     let first = cell.submit_key(&spec(), "k", 1).unwrap();
     cell.stop(StopTarget::Group(first.group), false);
     cell.sweep();
-    assert_eq!(cell.ledger.group(first.group), None, "pruned");
+    assert_eq!(cell.ledger.group(first.group, None), None, "pruned");
     assert_eq!(cell.submit_key(&spec(), "k", 1).unwrap().group, first.group);
     cell.later(secs(100));
     cell.sweep();
@@ -87,7 +87,7 @@ fn tenants_neither_share_keys_nor_stop_each_other() {
     theirs.tenant = other.clone();
     let theirs = cell.call(Submit { group: GroupId(99), submission: theirs, body_digest: 2 }).unwrap();
     assert_eq!((theirs.group, theirs.repeated), (GroupId(99), false));
-    let stop = Stop { target: StopTarget::Group(mine), tenant: other, force: true };
+    let stop = Stop { target: StopTarget::Group(mine), tenant: Some(other), force: true };
     assert!(cell.call(stop).is_err());
     assert_eq!(cell.state(ContainerId { group: mine, index: 0 }), ContainerState::Queued);
 }

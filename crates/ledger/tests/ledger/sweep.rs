@@ -122,11 +122,11 @@ fn finished_containers_are_pruned_by_count_and_by_age() {
     assert_eq!((reply.pruned, reply.more), (2, true));
     assert_eq!(cell.sweep().pruned, 1);
     assert_eq!(cell.disk.finished.len(), 5);
-    assert_eq!(cell.ledger.group(group).unwrap().finished, 8, "pruned ones included");
+    assert_eq!(cell.ledger.group(group, None).unwrap().finished, 8, "pruned ones included");
     cell.later(secs(100));
     assert_eq!(cell.sweep().pruned, 5);
-    assert_eq!(cell.ledger.group(group), None);
-    assert!(cell.ledger.group(kept).is_some());
+    assert_eq!(cell.ledger.group(group, None), None);
+    assert!(cell.ledger.group(kept, None).is_some());
     let audit = cell.ledger.audit();
     assert_eq!((audit.accepted, audit.pruned, audit.queued), (9, 8, 1));
 }

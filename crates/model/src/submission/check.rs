@@ -108,7 +108,7 @@ fn check_client_key(key: Option<&str>) -> Checked {
     Ok(())
 }
 
-fn check_text(path: &str, text: &str, max: usize) -> Checked {
+pub(crate) fn check_text(path: &str, text: &str, max: usize) -> Checked {
     if text.is_empty() || text.len() > max || text.chars().any(char::is_control) {
         return Err(error(path, format!("give 1 to {max} bytes without control characters")));
     }

@@ -10,8 +10,8 @@ use volley_ledger::change::{
 };
 use volley_ledger::{Change, ChangeSet, Event, Hint};
 use volley_model::{
-    ArrivalNumber, ContainerId, EventNumber, GroupId, Pool, PoolName, Spec, SpecHash, TenantName, Timestamp, Worker,
-    WorkerId,
+    ArrivalNumber, ContainerId, EventNumber, GroupId, Pool, PoolName, Spec, SpecHash, Tenant, TenantName, Timestamp,
+    Token, TokenId, Worker, WorkerId,
 };
 
 use super::error::DbError;
@@ -54,6 +54,8 @@ pub(super) struct Batch {
     keys: BTreeMap<(TenantName, String), Option<StoredKey>>,
     workers: BTreeMap<WorkerId, Option<StoredWorker>>,
     pools: BTreeMap<PoolName, Option<Pool>>,
+    tenants: BTreeMap<TenantName, Option<Tenant>>,
+    tokens: BTreeMap<TokenId, Option<Token>>,
     events: Vec<Event>,
     events_floor: Option<EventNumber>,
     /// Given when all is written.
@@ -107,6 +109,10 @@ impl Batch {
             Change::RemoveWorker(worker) => drop(self.workers.insert(worker, None)),
             Change::PutPool(pool) => drop(self.pools.insert(pool.name.clone(), Some(pool))),
             Change::RemovePool(pool) => drop(self.pools.insert(pool, None)),
+            Change::PutTenant(tenant) => drop(self.tenants.insert(tenant.name.clone(), Some(tenant))),
+            Change::RemoveTenant(tenant) => drop(self.tenants.insert(tenant, None)),
+            Change::PutToken(token) => drop(self.tokens.insert(token.id, Some(token))),
+            Change::RemoveToken(token) => drop(self.tokens.insert(token, None)),
             Change::PruneEvents(floor) => self.events_floor = self.events_floor.max(Some(floor)),
         }
     }
@@ -133,6 +139,7 @@ impl Batch {
         self.write_groups(db, known)?;
         let pruned = self.write_containers(db)?;
         self.write_fleet(db, known)?;
+        self.write_access(db)?;
         for ((tenant, name), key) in &self.keys {
             match key {
                 Some(key) => rows::put_key(db, key)?,
@@ -210,6 +217,22 @@ impl Batch {
             match pool {
                 Some(pool) => rows::put_pool(db, pool)?,
                 None => rows::remove_pool(db, name)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn write_access(&self, db: &Connection) -> Result<(), DbError> {
+        for (name, tenant) in &self.tenants {
+            match tenant {
+                Some(tenant) => rows::put_tenant(db, tenant)?,
+                None => rows::remove_tenant(db, name)?,
+            }
+        }
+        for (id, token) in &self.tokens {
+            match token {
+                Some(token) => rows::put_token(db, token)?,
+                None => rows::remove_token(db, *id)?,
             }
         }
         Ok(())

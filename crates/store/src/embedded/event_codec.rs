@@ -6,7 +6,8 @@ use std::collections::HashMap;
 
 use volley_ledger::{Event, EventKind};
 use volley_model::{
-    ContainerId, ContainerState, EventNumber, GroupId, Outcome, PoolName, TenantName, Timestamp, WorkerId, WorkerStatus,
+    ContainerId, ContainerState, EventNumber, GroupId, Outcome, PoolName, Role, TenantName, Timestamp, TokenId,
+    WorkerId, WorkerStatus,
 };
 
 /// First byte of every batch: the version of this format.
@@ -16,6 +17,8 @@ const TAG_GROUP_ACCEPTED: u8 = 0;
 const TAG_CONTAINER: u8 = 1;
 const TAG_WORKER: u8 = 2;
 const TAG_POOL: u8 = 3;
+const TAG_TOKEN: u8 = 4;
+const TAG_TENANT: u8 = 5;
 
 const OUTCOME_NONE: u64 = 0;
 const OUTCOME_EXITED: u64 = 1;
@@ -30,6 +33,8 @@ const STATES: [ContainerState; 7] = [
     ContainerState::Stopping,
     ContainerState::Finished,
 ];
+
+const ROLES: [Role; 4] = [Role::Admin, Role::Submit, Role::Read, Role::Worker];
 
 const STATUSES: [WorkerStatus; 6] = [
     WorkerStatus::Provisioning,
@@ -160,6 +165,17 @@ impl Writer {
                 self.put_name(pool.as_str());
                 self.bytes.push(u8::from(*removed));
             }
+            EventKind::Token { token, tenant, role, revoked } => {
+                self.bytes.push(TAG_TOKEN);
+                self.bytes.extend_from_slice(&token.0.to_be_bytes());
+                self.put_name(tenant.as_str());
+                self.bytes.extend_from_slice(&[place_of(&ROLES, role), u8::from(*revoked)]);
+            }
+            EventKind::Tenant { tenant, removed } => {
+                self.bytes.push(TAG_TENANT);
+                self.put_name(tenant.as_str());
+                self.bytes.push(u8::from(*removed));
+            }
         }
     }
 
@@ -262,6 +278,15 @@ impl<'b> Reader<'b> {
             TAG_POOL => {
                 Ok(EventKind::Pool { pool: self.get_name::<PoolName>()?, removed: self.one_of(&[false, true])? })
             }
+            TAG_TOKEN => Ok(EventKind::Token {
+                token: TokenId(u64::from_be_bytes(self.take(8)?.try_into().expect("8 bytes were taken"))),
+                tenant: self.get_name::<TenantName>()?,
+                role: self.one_of(&ROLES)?,
+                revoked: self.one_of(&[false, true])?,
+            }),
+            TAG_TENANT => {
+                Ok(EventKind::Tenant { tenant: self.get_name::<TenantName>()?, removed: self.one_of(&[false, true])? })
+            }
             tag => Err(CodecError(format!("kind {tag} is not known"))),
         }
     }
@@ -322,6 +347,13 @@ mod tests {
             (worker(), 0..STATUSES.len())
                 .prop_map(|(worker, status)| EventKind::Worker { worker, status: STATUSES[status] }),
             any::<bool>().prop_map(|removed| EventKind::Pool { pool: PoolName::default(), removed }),
+            any::<bool>().prop_map(|removed| EventKind::Tenant { tenant: TenantName::default(), removed }),
+            (any::<u64>(), 0..ROLES.len(), any::<bool>()).prop_map(|(token, role, revoked)| EventKind::Token {
+                token: TokenId(token),
+                tenant: TenantName::default(),
+                role: ROLES[role],
+                revoked
+            }),
         ]
     }
 

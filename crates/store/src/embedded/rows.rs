@@ -10,10 +10,12 @@ use volley_model::{ArrivalNumber, GpuGrant, Timestamp};
 
 use super::error::DbError;
 
+mod access;
 mod container;
 mod fleet;
 mod group;
 
+pub(super) use access::*;
 pub(super) use container::*;
 pub(super) use fleet::*;
 pub(super) use group::*;

@@ -13,7 +13,7 @@ pub(super) type Migration = fn(&Transaction<'_>) -> Result<(), DbError>;
 
 /// The way from an empty file to the present layout: after step `n` (counted from 1) the layout is version `n`.
 /// Steps are only ever added.
-pub(super) const MIGRATIONS: &[Migration] = &[layout_1];
+pub(super) const MIGRATIONS: &[Migration] = &[layout_1, layout_2];
 
 /// Marks a file as ours: "VLLY".
 const APPLICATION_ID: i32 = 0x564C_4C59;
@@ -59,6 +59,16 @@ CREATE TABLE worker (
 CREATE TABLE pool (name TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE event (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
 ";
+
+/// Tenants' limits and tokens. Both are few and read once, at the start.
+const LAYOUT_2: &str = "
+CREATE TABLE tenant (name TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE token (id INTEGER PRIMARY KEY, body TEXT NOT NULL) STRICT;
+";
+
+fn layout_2(transaction: &Transaction<'_>) -> Result<(), DbError> {
+    Ok(transaction.execute_batch(LAYOUT_2)?)
+}
 
 fn layout_1(transaction: &Transaction<'_>) -> Result<(), DbError> {
     Ok(transaction.execute_batch(LAYOUT_1)?)

@@ -10,7 +10,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use volley_ledger::{
     Answer, ContainerPage, ContainerRecord, EventPage, Found, Hint, Ledger, LedgerOptions, Operation, Query, Reply,
 };
-use volley_model::{ContainerId, EventNumber};
+use volley_model::{ContainerId, EventNumber, TenantName};
 
 use super::EmbeddedOptions;
 use super::batch::{Batch, Known};
@@ -158,7 +158,10 @@ impl Writer {
 
     /// Why an operation that adds is refused now.
     fn shortage(&self, operation: &Operation) -> Option<String> {
-        let adds = matches!(operation, Operation::Submit(_) | Operation::ApplyPool(_));
+        let adds = matches!(
+            operation,
+            Operation::Submit(_) | Operation::ApplyPool(_) | Operation::CreateToken(_) | Operation::ApplyTenant(_)
+        );
         if adds { self.disk.shortage() } else { None }
     }
 }
@@ -185,12 +188,12 @@ fn write(open: &mut Open, batch: &mut Batch, faults: &Faults) -> Result<(), DbEr
 fn read(open: &Open, query: Query) -> Result<Answer, DbError> {
     let ledger = &open.ledger;
     Ok(match query {
-        Query::Container(id) => {
-            let found = ledger.container(id);
+        Query::Container(id, scope) => {
+            let found = ledger.container(id, scope.as_ref());
             Answer::Container(found.map(|found| complete(open, found)).transpose()?.flatten().map(Box::new))
         }
-        Query::Group(id) => Answer::Group(ledger.group(id).map(Box::new)),
-        Query::Prefix(text) => Answer::Prefix(ledger.prefix(&text)),
+        Query::Group(id, scope) => Answer::Group(ledger.group(id, scope.as_ref()).map(Box::new)),
+        Query::Prefix(text, scope) => Answer::Prefix(ledger.prefix(&text, scope.as_ref())),
         Query::List(query) => {
             let page = ledger.list(&query);
             let mut containers = Vec::with_capacity(page.containers.len());
@@ -199,9 +202,21 @@ fn read(open: &Open, query: Query) -> Result<Answer, DbError> {
             }
             Answer::List(ContainerPage { containers, next: page.next })
         }
-        Query::Workers => Answer::Workers(ledger.workers()),
+        Query::Workers { after, max } => {
+            let (workers, more) = ledger.workers_after(after.as_ref(), max);
+            Answer::Workers { workers, more }
+        }
         Query::Pools => Answer::Pools(ledger.pools()),
-        Query::Events { after, max } => Answer::Events(events(open, after, max)?),
+        Query::Events { after, max, scope } => Answer::Events(events(open, after, max, scope.as_ref())?),
+        Query::Token(hash) => Answer::Token(ledger.token(&hash).map(Box::new)),
+        Query::Tokens { after, max } => {
+            let (tokens, more) = ledger.tokens(after.as_ref(), max);
+            Answer::Tokens { tokens, more }
+        }
+        Query::Tenants { after, max } => {
+            let (tenants, more) = ledger.tenants(after.as_ref(), max);
+            Answer::Tenants { tenants, more }
+        }
         Query::Take(asked) => Answer::Take(ledger.take(&asked)),
         Query::Audit => Answer::Audit(Box::new(ledger.audit())),
     })
@@ -224,7 +239,7 @@ fn finished(open: &Open, id: ContainerId) -> Result<Option<ContainerRecord>, DbE
     Ok(open.ledger.finished_record(rows::finished_from(row, id.group)?))
 }
 
-fn events(open: &Open, after: EventNumber, max: u32) -> Result<EventPage, DbError> {
+fn events(open: &Open, after: EventNumber, max: u32, scope: Option<&TenantName>) -> Result<EventPage, DbError> {
     let max = max.min(EVENTS_PAGE_MAX) as usize;
     let mut events = Vec::new();
     let mut statement = open.db.prepare_cached("SELECT body FROM event WHERE last > ?1 ORDER BY first LIMIT ?2")?;
@@ -239,6 +254,7 @@ fn events(open: &Open, after: EventNumber, max: u32) -> Result<EventPage, DbErro
         }
     }
     let oldest = open.ledger.events_floor();
-    events.retain(|event| event.number >= oldest);
-    Ok(EventPage { events, oldest, last: open.ledger.counters().last_event })
+    let seen = events.last().map_or(after, |event| event.number);
+    events.retain(|event| event.number >= oldest && open.ledger.shows(event, scope));
+    Ok(EventPage { events, oldest, last: open.ledger.counters().last_event, seen })
 }

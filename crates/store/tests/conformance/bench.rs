@@ -219,7 +219,7 @@ impl Bench {
     }
 
     pub fn container(&mut self, id: ContainerId) -> Option<ContainerRecord> {
-        match self.subject.read(Query::Container(id)) {
+        match self.subject.read(Query::Container(id, None)) {
             Answer::Container(record) => record.map(|record| *record),
             other => panic!("another answer: {other:?}"),
         }
@@ -234,14 +234,14 @@ impl Bench {
     }
 
     pub fn group(&mut self, id: GroupId) -> Option<GroupRecord> {
-        match self.subject.read(Query::Group(id)) {
+        match self.subject.read(Query::Group(id, None)) {
             Answer::Group(record) => record.map(|record| *record),
             other => panic!("another answer: {other:?}"),
         }
     }
 
     pub fn prefix(&mut self, text: &str) -> Vec<PrefixMatch> {
-        match self.subject.read(Query::Prefix(text.to_owned())) {
+        match self.subject.read(Query::Prefix(text.to_owned(), None)) {
             Answer::Prefix(found) => found,
             other => panic!("another answer: {other:?}"),
         }
@@ -255,8 +255,8 @@ impl Bench {
     }
 
     pub fn workers(&mut self) -> Vec<WorkerRecord> {
-        match self.subject.read(Query::Workers) {
-            Answer::Workers(records) => records,
+        match self.subject.read(Query::Workers { after: None, max: 10_000 }) {
+            Answer::Workers { workers, more: false } => workers,
             other => panic!("another answer: {other:?}"),
         }
     }
@@ -274,7 +274,7 @@ impl Bench {
     }
 
     pub fn event_page(&mut self, after: u64, max: u32) -> EventPage {
-        match self.subject.read(Query::Events { after: EventNumber(after), max }) {
+        match self.subject.read(Query::Events { after: EventNumber(after), max, scope: None }) {
             Answer::Events(page) => page,
             other => panic!("another answer: {other:?}"),
         }

@@ -1,5 +1,6 @@
 //! The named cases, and the stores that run them. Each case starts with an empty store.
 
+mod access;
 mod clients;
 mod reads;
 mod time;
@@ -28,6 +29,7 @@ macro_rules! cases {
             judges_each_report, retries_with_backoff, drains_a_worker, detaches, bounds_the_fleet, keeps_pools);
         cases!($open, time: loses_a_silent_worker, forgives_a_gap, expires_what_waits, prunes_by_count,
             ends_silent_sessions);
+        cases!($open, access: bounds_a_tenants_backlog, keeps_tokens);
         cases!($open, reads: finds_by_prefix, lists_in_pages, records_every_transition, takes_in_order);
     };
     ($open:path, $room:ident: $($case:ident),+) => {

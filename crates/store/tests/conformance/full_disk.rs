@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use volley_ledger::{Answer, Audit, ListQuery, Query, Report, Stop, StopTarget, Submit};
-use volley_model::{Bytes, GroupId, Spec, TenantName};
+use volley_model::{Bytes, GroupId, Spec};
 use volley_store::embedded::{EmbeddedOptions, EmbeddedStore};
 use volley_store::{Store, StoreError, StoreExt};
 
@@ -74,7 +74,7 @@ async fn run_full(dir: PathBuf) {
     assert!(accepted > 20, "{accepted} groups in 32 MiB");
     // What adds nothing goes on in the reserve.
     let target = StopTarget::Group(GroupId(1));
-    let stop = Stop { target, tenant: TenantName::default(), force: false };
+    let stop = Stop { target, tenant: None, force: false };
     assert_eq!(store.call(stop).await.unwrap().unwrap().finished, 2);
     drop(store);
     // Without a reserve, and with the rest of the disk somebody else's to the last byte: a write fails half-way.

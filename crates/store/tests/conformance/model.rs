@@ -32,23 +32,38 @@ impl Model {
     pub fn read(&self, query: Query) -> Answer {
         let ledger = &self.ledger;
         match query {
-            Query::Container(id) => {
-                Answer::Container(ledger.container(id).and_then(|found| self.complete(found)).map(Box::new))
+            Query::Container(id, scope) => {
+                let found = ledger.container(id, scope.as_ref());
+                Answer::Container(found.and_then(|found| self.complete(found)).map(Box::new))
             }
-            Query::Group(id) => Answer::Group(ledger.group(id).map(Box::new)),
-            Query::Prefix(text) => Answer::Prefix(ledger.prefix(&text)),
+            Query::Group(id, scope) => Answer::Group(ledger.group(id, scope.as_ref()).map(Box::new)),
+            Query::Prefix(text, scope) => Answer::Prefix(ledger.prefix(&text, scope.as_ref())),
             Query::List(query) => {
                 let page = ledger.list(&query);
                 let containers = page.containers.into_iter().filter_map(|found| self.complete(found)).collect();
                 Answer::List(ContainerPage { containers, next: page.next })
             }
-            Query::Workers => Answer::Workers(ledger.workers()),
+            Query::Workers { after, max } => {
+                let (workers, more) = ledger.workers_after(after.as_ref(), max);
+                Answer::Workers { workers, more }
+            }
             Query::Pools => Answer::Pools(ledger.pools()),
-            Query::Events { after, max } => {
+            Query::Token(hash) => Answer::Token(ledger.token(&hash).map(Box::new)),
+            Query::Tokens { after, max } => {
+                let (tokens, more) = ledger.tokens(after.as_ref(), max);
+                Answer::Tokens { tokens, more }
+            }
+            Query::Tenants { after, max } => {
+                let (tenants, more) = ledger.tenants(after.as_ref(), max);
+                Answer::Tenants { tenants, more }
+            }
+            Query::Events { after, max, scope } => {
                 let oldest = ledger.events_floor();
                 let kept = self.disk.events.range(oldest.max(after.next())..);
-                let events = kept.take(max as usize).map(|(_, event)| event.clone()).collect();
-                Answer::Events(EventPage { events, oldest, last: ledger.counters().last_event })
+                let mut events: Vec<_> = kept.take(max as usize).map(|(_, event)| event.clone()).collect();
+                let seen = events.last().map_or(after, |event| event.number);
+                events.retain(|event| ledger.shows(event, scope.as_ref()));
+                Answer::Events(EventPage { events, oldest, last: ledger.counters().last_event, seen })
             }
             Query::Take(asked) => Answer::Take(ledger.take(&asked)),
             Query::Audit => Answer::Audit(Box::new(ledger.audit())),

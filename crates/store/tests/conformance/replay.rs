@@ -4,7 +4,7 @@
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use volley_ledger::{Answer, LedgerOptions, ListQuery, Query};
-use volley_model::{DeliveryNumber, EventNumber, Nonce};
+use volley_model::{DeliveryNumber, EventNumber, Nonce, TenantName};
 
 use crate::cell::Traced;
 use crate::model::Model;
@@ -38,21 +38,30 @@ pub fn reads(model: &Model, streams: &[(volley_model::WorkerId, Nonce)]) -> Vec<
         stream: *stream,
         after: DeliveryNumber(0),
     };
+    let recent = EventNumber(model.ledger.counters().last_event.0.saturating_sub(20));
+    let events = |scope| Query::Events { after: recent, max: 100, scope };
     let mut queries = vec![
         Query::Audit,
-        Query::Workers,
+        Query::Workers { after: None, max: 3 },
+        Query::Tenants { after: None, max: 10 },
+        Query::Tokens { after: None, max: 2 },
         Query::Pools,
         Query::List(ListQuery { max: 10_000, ..ListQuery::default() }),
-        Query::Events { after: EventNumber(model.ledger.counters().last_event.0.saturating_sub(20)), max: 100 },
+        events(None),
+        events(Some(TenantName::default())),
         Query::Take(streams.iter().map(take).collect()),
     ];
     if let Answer::List(page) = model.read(Query::List(ListQuery { max: 1, ..ListQuery::default() })) {
         for record in page.containers {
-            queries.push(Query::Group(record.id.group));
-            queries.push(Query::Container(record.id));
-            queries.push(Query::Prefix(record.id.group.to_string()[..3].to_owned()));
+            for scope in [None, Some(TenantName::default())] {
+                queries.push(Query::Group(record.id.group, scope.clone()));
+                queries.push(Query::Container(record.id, scope.clone()));
+                queries.push(Query::Prefix(record.id.group.to_string()[..3].to_owned(), scope));
+            }
         }
     }
+    let tokens = model.ledger.tokens(None, 1).0;
+    queries.extend(tokens.first().map(|token| Query::Token(token.hash)));
     queries
 }
 

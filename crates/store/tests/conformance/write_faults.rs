@@ -13,7 +13,7 @@ use volley_ledger::{
 };
 use volley_model::{
     ClaimNumber, CommitNumber, ContainerId, ContainerState, DeliveryNumber, Epoch, EventNumber, FleetVersion, GroupId,
-    Nonce, Placement, SessionId, TenantName,
+    Nonce, Placement, SessionId,
 };
 use volley_store::embedded::{EmbeddedOptions, EmbeddedStore, Faults};
 use volley_store::{Store, StoreError, StoreExt};
@@ -130,11 +130,11 @@ impl Driver {
         }
         self.call(Sweep { items_max: 10 }).await;
         let target = StopTarget::Group(GroupId(99));
-        assert!(self.call(Stop { target, tenant: TenantName::default(), force: false }).await.is_err());
+        assert!(self.call(Stop { target, tenant: None, force: false }).await.is_err());
     }
 
     async fn finished(&mut self, id: ContainerId) -> bool {
-        match self.read(Query::Container(id)).await {
+        match self.read(Query::Container(id, None)).await {
             Answer::Container(record) => record.is_some_and(|record| record.state == ContainerState::Finished),
             other => panic!("another answer: {other:?}"),
         }
@@ -160,7 +160,7 @@ fn drive(dir: &Path, fails: impl Fn(u64) -> bool + Send + Sync + 'static) -> (u6
     let store = EmbeddedStore::open(EmbeddedOptions::new(dir.to_owned())).unwrap();
     let mut driver = Driver { store, numbers: 0, unanswered: 0 };
     assert_eq!(runtime.block_on(driver.audit()), before);
-    check_events(&runtime.block_on(driver.read(Query::Events { after: EventNumber(0), max: 10_000 })));
+    check_events(&runtime.block_on(driver.read(Query::Events { after: EventNumber(0), max: 10_000, scope: None })));
     (asked.load(Ordering::SeqCst), unanswered)
 }
 

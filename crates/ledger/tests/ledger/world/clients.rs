@@ -26,7 +26,7 @@ impl World {
         let used = self.groups.last().filter(|_| reuse_id).map(|(group, _)| *group);
         let group = used.unwrap_or(GroupId(self.nonce().0));
         let count: u32 = runs.iter().map(|(_, count)| count).sum();
-        let taken = self.cell.ledger.group(group).is_some();
+        let taken = self.cell.ledger.group(group, None).is_some();
         let waiting = self.cell.ledger.waiting();
         let known = key.clone().and_then(|key| self.keys.get(&(submission.tenant.clone(), key))).cloned();
         let tenant = submission.tenant.clone();
@@ -34,6 +34,8 @@ impl World {
         if used.is_some() && !taken {
             return String::new();
         }
+        let backlog = self.backlog_of(&tenant);
+        let again = submission.clone();
         let reply = self.call(Submit { group, submission, body_digest: u128::from(body) });
         let now = self.cell.ledger.counters().now;
         let kept = known.filter(|(.., at)| now < at.after(self.cell.ledger.options().key_retention));
@@ -53,6 +55,7 @@ impl World {
             (Ok(reply), None) => {
                 assert_eq!((reply.group, reply.count, taken), (group, count, false));
                 assert!(waiting + u64::from(count) <= 200);
+                self.on_admitted(&tenant, backlog, count);
                 self.accepted += u64::from(count);
                 self.groups.push((group, count));
                 if let Some(key) = key {
@@ -60,6 +63,10 @@ impl World {
                 }
             }
             (Err(SubmitRefusal::BacklogFull { .. }), None) => assert!(waiting + u64::from(count) > 200),
+            (Err(SubmitRefusal::TenantBacklogFull { limit, .. }), None) => {
+                assert!(backlog + u64::from(count) > *limit && self.limit_of(&tenant) == Some(*limit), "law 12");
+            }
+            (Err(SubmitRefusal::RateExceeded { retry_after, .. }), None) => self.check_wait(again, *retry_after),
             (Err(SubmitRefusal::IdTaken), None) => assert!(taken),
             // Its retention is over and no sweep has come by yet.
             (Err(SubmitRefusal::KeyReused { .. }), None) => {}
@@ -149,7 +156,7 @@ impl World {
         let target = if whole { StopTarget::Group(group) } else { StopTarget::Container(id) };
         let tenant = tenant_of(tenant);
         let finished = self.cell.ledger.audit().finished;
-        let reply = self.call(Stop { target, tenant, force });
+        let reply = self.call(Stop { target, tenant: Some(tenant), force });
         if let Ok(reply) = &reply {
             assert_eq!(self.cell.ledger.audit().finished, finished + u64::from(reply.finished));
             let state = self.cell.state(id);

@@ -156,7 +156,7 @@ impl World {
     }
 
     pub(super) fn spec_of(&self, id: ContainerId) -> Option<(Spec, ContainerState)> {
-        match self.ledger().container(id)? {
+        match self.ledger().container(id, None)? {
             Found::Live(record) => Some(((*record.spec).clone(), record.state)),
             Found::Finished(_) => None,
         }

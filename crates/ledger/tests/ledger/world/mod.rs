@@ -1,6 +1,7 @@
 //! What a random sequence is played against: servers and workers that remember what they were
 //! told, and expectations of each reply that are worked out from outside of the ledger.
 
+mod access;
 mod clients;
 mod commits;
 mod drain;
@@ -15,7 +16,7 @@ use volley_ledger::{
 };
 use volley_model::{
     Attempt, ClaimNumber, Claimed, CommitNumber, ContainerId, Epoch, GroupId, Millis, Nonce, Pool, PoolName, SessionId,
-    ShapeHash, TenantName, Timestamp, WorkerId,
+    ShapeHash, TenantName, Timestamp, Token, TokenId, WorkerId,
 };
 
 use crate::cell::{Cell, secs};
@@ -48,6 +49,8 @@ pub struct World {
     pub shapes: BTreeSet<ShapeHash>,
     keys: BTreeMap<(TenantName, String), (GroupId, u32, u128, Timestamp)>,
     accepted: u64,
+    tenants: BTreeMap<TenantName, access::Limited>,
+    tokens: BTreeMap<TokenId, Token>,
     last: Option<Operation>,
     numbers: u64,
     /// What came to pass, and how often: a sequence that never gets anywhere proves nothing.
@@ -68,6 +71,8 @@ impl World {
             shapes: BTreeSet::new(),
             keys: BTreeMap::new(),
             accepted: 0,
+            tenants: BTreeMap::new(),
+            tokens: BTreeMap::new(),
             last: None,
             numbers: 100,
             tally: BTreeMap::new(),
@@ -102,6 +107,8 @@ impl World {
                 EventKind::Worker { status, .. } => self.count(format!("worker {status}")),
                 EventKind::GroupAccepted { .. } => self.count("accepted"),
                 EventKind::Pool { removed, .. } => self.count(if removed { "pool removed" } else { "pool" }),
+                EventKind::Token { revoked, .. } => self.count(if revoked { "token revoked" } else { "token" }),
+                EventKind::Tenant { removed, .. } => self.count(if removed { "tenant removed" } else { "tenant" }),
             }
         }
     }
@@ -145,6 +152,10 @@ impl World {
                 let pool = PoolName::new(&format!("pool{}", which % 3)).expect("a good name");
                 format!("{:?}", self.call(RemovePool { pool }))
             }
+            Step::CreateToken { which, tenant, role, life } => self.on_create_token(*which, *tenant, *role, *life),
+            Step::RevokeToken(which) => self.on_revoke_token(*which),
+            Step::ApplyTenant { tenant, backlog, rate } => self.on_apply_tenant(*tenant, *backlog, *rate),
+            Step::RemoveTenant(tenant) => self.on_remove_tenant(*tenant),
             Step::Sweep { items_max } => {
                 let reply = self.call(Sweep { items_max: u32::from(*items_max) });
                 self.count(if reply.pruned > 0 { "pruned" } else { "swept" });
@@ -213,6 +224,7 @@ impl World {
         assert_eq!(crate::disk::comparable(self.cell.ledger.stored()), before, "a restart changes nothing durable");
         self.count("restart");
         // Their sessions ended; whoever opens one again begins anew.
+        self.buckets_are_full();
         self.servers.clear();
         self.sessions.clear();
         self.last = None;

@@ -28,6 +28,9 @@ pub fn options() -> LedgerOptions {
         affinity_keys_max: 2,
         tombstones_max: 2,
         take_deliveries_max: 5,
+        tenants_max: 1,
+        tokens_max: 3,
+        token_record_age_max: secs(10),
         ..LedgerOptions::default()
     }
 }

@@ -214,7 +214,7 @@ impl World {
 
     /// Whether an attempt is the authoritative one, as a read says.
     pub(super) fn is_bound(&self, worker: &WorkerId, container: ContainerId, attempt: Attempt) -> bool {
-        match self.cell.ledger.container(container) {
+        match self.cell.ledger.container(container, None) {
             Some(Found::Live(record)) => record.attempt == Some(attempt) && record.worker.as_ref() == Some(worker),
             _ => false,
         }

@@ -47,7 +47,7 @@ pub fn keys_end(open: Open) {
 }
 
 fn stop(bench: &mut Bench, target: StopTarget, force: bool) -> StopReply {
-    bench.call(Stop { target, tenant: TenantName::default(), force }).expect("there is such a one")
+    bench.call(Stop { target, tenant: Some(TenantName::default()), force }).expect("there is such a one")
 }
 
 pub fn stops_at_every_state(open: Open) {
@@ -89,13 +89,13 @@ pub fn keeps_tenants_apart(open: Open) {
     let group = bench.submit(&spec(), 2);
     let other = TenantName::new("other").unwrap();
     for target in [StopTarget::Group(group), StopTarget::Container(ContainerId { group, index: 0 })] {
-        let refused = bench.call(Stop { target, tenant: other.clone(), force: true });
+        let refused = bench.call(Stop { target, tenant: Some(other.clone()), force: true });
         assert!(refused.unwrap_err().what.contains(&group.to_string()));
     }
     let nobody = StopTarget::Group(GroupId(77));
-    assert!(bench.call(Stop { target: nobody, tenant: other.clone(), force: true }).is_err());
+    assert!(bench.call(Stop { target: nobody, tenant: Some(other.clone()), force: true }).is_err());
     let past = StopTarget::Container(ContainerId { group, index: 2 });
-    assert!(bench.call(Stop { target: past, tenant: TenantName::default(), force: true }).is_err());
+    assert!(bench.call(Stop { target: past, tenant: None, force: true }).is_err());
     assert_eq!(bench.audit().queued, 2);
     let mut theirs = submission(&[(&spec(), 1)], Some("key"));
     theirs.tenant = other;
