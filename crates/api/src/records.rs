@@ -1,7 +1,9 @@
 //! Records as the JSON of the API.
 
 use serde_json::{Value, json};
+use volley_control::TurnStats;
 use volley_control::ledger::{Audit, ContainerRecord, Event, EventKind, GroupRecord, WorkerRecord};
+use volley_control::store::StoreStats;
 
 /// A container, with why it waits in words.
 pub fn container(record: &ContainerRecord) -> Value {
@@ -70,4 +72,20 @@ pub fn event(event: &Event) -> Value {
     value["number"] = event.number.0.into();
     value["at_ms"] = event.at.0.into();
     value
+}
+
+/// Counts of this server since its start.
+pub fn stats(turns: &TurnStats, store: StoreStats) -> Value {
+    let sizes = turns.sizes.iter().enumerate().filter(|(_, batches)| **batches > 0);
+    let sizes: Vec<Value> =
+        sizes.map(|(index, batches)| json!({ "up_to": TurnStats::size_up_to(index), "batches": batches })).collect();
+    json!({
+        "version": 1,
+        "turns": {
+            "batches": turns.batches, "placed": turns.placed, "largest": turns.largest, "refused": turns.refused,
+            "claims": turns.claims, "claims_idle": turns.claims_idle, "commits": turns.commits,
+            "reloads": turns.reloads, "sizes": sizes,
+        },
+        "store": { "operations": store.operations, "reads": store.reads, "transactions": store.transactions },
+    })
 }

@@ -59,6 +59,7 @@ pub(crate) fn routes(control: Arc<Control>, streams: Arc<WorkerStreams>) -> Rout
         .route("/v1/workers/{id}/{action}", post(schedulable))
         .route("/v1/events", get(events))
         .route("/v1/audit", get(audit))
+        .route("/v1/stats", get(stats))
         .route("/v1/backup", post(backup))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(audit_ready))
@@ -278,6 +279,10 @@ async fn schedulable(
 async fn audit(State(shared): State<Shared>) -> Answered {
     let Answer::Audit(found) = shared.control.read(Query::Audit).await? else { return Err(unexpected()) };
     Ok(Json(records::audit(&found)))
+}
+
+async fn stats(State(shared): State<Shared>) -> Json<Value> {
+    Json(records::stats(&shared.control.turn_stats(), shared.control.store_stats()))
 }
 
 async fn audit_ready(State(shared): State<Shared>) -> Result<&'static str, Problem> {

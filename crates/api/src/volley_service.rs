@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use volley_control::Control;
-use volley_control::ledger::{Answer, Event, EventKind, Query};
+use volley_control::ledger::{Answer, Event, EventKind, EventPage, Query};
 use volley_model::{ContainerState, EventNumber, GroupId, TenantName};
 use volley_wire::convert;
 use volley_wire::proto::{self, volley_server};
@@ -16,6 +16,8 @@ use crate::workers_service::status;
 
 /// Most events of one read.
 const EVENTS_MAX: u32 = 10_000;
+/// After all events.
+const NO_EVENT: EventNumber = EventNumber(i64::MAX as u64);
 /// Messages that wait for a slow client; the next waits in the store's record.
 const MESSAGES_MAX: usize = 4;
 
@@ -28,6 +30,7 @@ type Sender = mpsc::Sender<Result<proto::ContainerEvents, Status>>;
 #[tonic::async_trait]
 impl volley_server::Volley for VolleyService {
     type WatchGroupStream = ReceiverStream<Result<proto::ContainerEvents, Status>>;
+    type WatchEventsStream = ReceiverStream<Result<proto::ContainerEvents, Status>>;
 
     async fn submit(&self, request: Request<proto::SubmitRequest>) -> Result<Response<proto::SubmitResponse>, Status> {
         let mut request = request.into_inner();
@@ -52,15 +55,34 @@ impl volley_server::Volley for VolleyService {
         if finished(&self.control, group).await?.is_none() {
             return Err(Status::not_found(format!("there is no group {group}")));
         }
+        let after = EventNumber(request.after);
+        Ok(self.follow(Watch { group: Some(group), after, all_states: request.all_states }))
+    }
+
+    async fn watch_events(
+        &self,
+        request: Request<proto::WatchEventsRequest>,
+    ) -> Result<Response<Self::WatchEventsStream>, Status> {
+        let request = request.into_inner();
+        let after = match request.after {
+            Some(after) => EventNumber(after),
+            None => read_events(&self.control, NO_EVENT).await?.last,
+        };
+        Ok(self.follow(Watch { group: None, after, all_states: request.all_states }))
+    }
+}
+
+impl VolleyService {
+    fn follow(&self, watch: Watch) -> Response<ReceiverStream<Result<proto::ContainerEvents, Status>>> {
         let (sender, receiver) = mpsc::channel(MESSAGES_MAX);
         let control = Arc::clone(&self.control);
         tokio::spawn(async move {
-            if let Err(status) = watch(&control, &request, &sender).await {
+            if let Err(status) = watch.run(&control, &sender).await {
                 // The client may have gone.
                 let _ = sender.send(Err(status)).await;
             }
         });
-        Ok(Response::new(ReceiverStream::new(receiver)))
+        Response::new(ReceiverStream::new(receiver))
     }
 }
 
@@ -72,57 +94,76 @@ async fn finished(control: &Control, group: GroupId) -> Result<Option<bool>, Sta
     }
 }
 
-/// Passes on a group's events until all of its containers have finished or the client goes.
-async fn watch(control: &Control, request: &proto::WatchGroupRequest, sender: &Sender) -> Result<(), Status> {
-    let group = GroupId(request.group);
-    let mut grew = control.events_grew();
-    let mut after = EventNumber(request.after);
-    // Asked before the events are read: what had finished by then is among them.
-    let mut done = finished(control, group).await?;
-    loop {
-        let page = match control
-            .read(Query::Events { after, max: EVENTS_MAX, scope: None })
-            .await
-            .map_err(|error| status(&error))?
+async fn read_events(control: &Control, after: EventNumber) -> Result<EventPage, Status> {
+    match control.read(Query::Events { after, max: EVENTS_MAX, scope: None }).await.map_err(|error| status(&error))? {
+        Answer::Events(page) => Ok(page),
+        _ => Err(Status::internal("the store answered another question")),
+    }
+}
+
+/// What a client wants to be told.
+struct Watch {
+    /// Of one group, until all of it has finished; else of all, for ever.
+    group: Option<GroupId>,
+    after: EventNumber,
+    all_states: bool,
+}
+
+impl Watch {
+    /// Passes on events until there can be no more of them or the client goes.
+    async fn run(mut self, control: &Control, sender: &Sender) -> Result<(), Status> {
+        let mut grew = control.events_grew();
+        // Asked before the events are read: what had finished by then is among them.
+        let mut done = self.done(control).await?;
+        loop {
+            let page = read_events(control, self.after).await?;
+            let events: Vec<_> = page.events.iter().filter_map(|event| self.event_to(event)).collect();
+            if !events.is_empty() && sender.send(Ok(proto::ContainerEvents { events })).await.is_err() {
+                return Ok(());
+            }
+            match page.events.last() {
+                Some(last) => self.after = last.number,
+                None if done => return Ok(()),
+                None => tokio::select! {
+                    changed = grew.changed() => changed.map_err(|_| Status::unavailable("the server ends"))?,
+                    () = sender.closed() => return Ok(()),
+                },
+            }
+            if !done && page.events.iter().any(|event| self.is_end(event)) {
+                done = self.done(control).await?;
+            }
+        }
+    }
+
+    /// Whether there can be no more events than there are now.
+    async fn done(&self, control: &Control) -> Result<bool, Status> {
+        match self.group {
+            Some(group) => Ok(finished(control, group).await? != Some(false)),
+            None => Ok(false),
+        }
+    }
+
+    fn is_end(&self, event: &Event) -> bool {
+        matches!(&event.kind, EventKind::Container { container, state: ContainerState::Finished, .. }
+            if Some(container.group) == self.group)
+    }
+
+    fn event_to(&self, event: &Event) -> Option<proto::ContainerEvent> {
+        let EventKind::Container { container, state, attempt, worker, outcome } = &event.kind else { return None };
+        if self.group.is_some_and(|group| group != container.group)
+            || !(self.all_states || *state == ContainerState::Finished)
         {
-            Answer::Events(page) => page,
-            _ => return Err(Status::internal("the store answered another question")),
-        };
-        let events: Vec<_> =
-            page.events.iter().filter_map(|event| event_to(event, group, request.all_states)).collect();
-        if !events.is_empty() && sender.send(Ok(proto::ContainerEvents { events })).await.is_err() {
-            return Ok(());
+            return None;
         }
-        match page.events.last() {
-            Some(last) => after = last.number,
-            None if done != Some(false) => return Ok(()),
-            None => tokio::select! {
-                changed = grew.changed() => changed.map_err(|_| Status::unavailable("the server ends"))?,
-                () = sender.closed() => return Ok(()),
-            },
-        }
-        if done == Some(false) && page.events.iter().any(|event| is_end(event, group)) {
-            done = finished(control, group).await?;
-        }
+        Some(proto::ContainerEvent {
+            number: event.number.0,
+            at_ms: event.at.0,
+            group: container.group.0,
+            index: container.index,
+            state: state.to_string(),
+            attempt: *attempt,
+            worker: worker.as_ref().map(ToString::to_string).unwrap_or_default(),
+            outcome: outcome.as_ref().map(convert::outcome_to),
+        })
     }
-}
-
-fn is_end(event: &Event, group: GroupId) -> bool {
-    matches!(&event.kind, EventKind::Container { container, state: ContainerState::Finished, .. } if container.group == group)
-}
-
-fn event_to(event: &Event, group: GroupId, all_states: bool) -> Option<proto::ContainerEvent> {
-    let EventKind::Container { container, state, attempt, worker, outcome } = &event.kind else { return None };
-    if container.group != group || !(all_states || *state == ContainerState::Finished) {
-        return None;
-    }
-    Some(proto::ContainerEvent {
-        number: event.number.0,
-        at_ms: event.at.0,
-        index: container.index,
-        state: state.to_string(),
-        attempt: *attempt,
-        worker: worker.as_ref().map(ToString::to_string).unwrap_or_default(),
-        outcome: outcome.as_ref().map(convert::outcome_to),
-    })
 }

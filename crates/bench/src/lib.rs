@@ -2,12 +2,14 @@
 //! load generators, the check that what was measured was right, reports and their comparison.
 //! Must not know: settings, output formats for people, the command line.
 
+pub mod burst;
 mod compare;
 pub mod engine;
 mod report;
 pub mod seed;
 mod submit;
 
+pub use burst::{BurstBench, BurstError, BurstProgress, BurstRun, burst};
 pub use compare::{Compared, Comparison, compare};
 pub use engine::{EngineBench, EngineRun, WrongPlan, engine};
 pub use report::{Machine, Measure, REPORT_VERSION, Report, ReportError, Runs, Spread, Table};

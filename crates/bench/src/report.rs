@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{EngineRun, SeedRun};
+use crate::{BurstRun, EngineRun, SeedRun};
 
 /// Grows when a field changes its meaning or goes.
 pub const REPORT_VERSION: u32 = 1;
@@ -58,6 +58,8 @@ impl Machine {
 pub enum Runs {
     /// Of `bench engine`.
     Engine(Vec<EngineRun>),
+    /// Of `bench burst`.
+    Burst(Vec<BurstRun>),
     /// Of `bench seed`.
     Seed(Vec<SeedRun>),
 }
@@ -147,6 +149,9 @@ impl Report {
             Runs::Engine(runs) => {
                 Table { header: EngineRun::HEADER.to_vec(), rows: runs.iter().map(EngineRun::cells).collect() }
             }
+            Runs::Burst(runs) => {
+                Table { header: BurstRun::HEADER.to_vec(), rows: runs.iter().map(BurstRun::cells).collect() }
+            }
             Runs::Seed(runs) => {
                 Table { header: SeedRun::HEADER.to_vec(), rows: runs.iter().map(SeedRun::cells).collect() }
             }
@@ -158,6 +163,7 @@ impl Report {
     pub fn measures(&self) -> Vec<(String, Vec<Measure>)> {
         match &self.runs {
             Runs::Engine(runs) => runs.iter().map(|run| (run.case.to_string(), run.measures())).collect(),
+            Runs::Burst(runs) => runs.iter().map(|run| (run.case.to_string(), run.measures())).collect(),
             Runs::Seed(runs) => runs.iter().map(|run| (run.case.to_string(), run.measures())).collect(),
         }
     }

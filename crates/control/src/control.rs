@@ -13,10 +13,11 @@ use volley_ledger::{
     Verdict, WorkerMessage,
 };
 use volley_model::{Epoch, EventNumber, GroupId, Nonce, SessionId, Submission, Worker, WorkerId};
-use volley_store::{Store, StoreError, StoreExt};
+use volley_store::{Store, StoreError, StoreExt, StoreStats};
 
 use crate::arrivals::Arrivals;
 use crate::streams::Streams;
+use crate::turn_stats::{TurnCounts, TurnStats};
 use crate::{AnsweredReport, Attached, ControlError, Delivery, Options};
 
 /// Most reports of one store call.
@@ -34,19 +35,6 @@ const GROUP_IDS_TRIED: usize = 3;
 /// Same request again after "unknown", at most so often.
 pub(crate) const UNKNOWN_RETRIES: usize = 5;
 
-/// Counts of turns since the start.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TurnStats {
-    /// Turns that placed something.
-    pub batches: u64,
-    /// Containers placed.
-    pub placed: u64,
-    /// Most containers placed by one turn.
-    pub largest: u64,
-    /// Placements refused at commit.
-    pub refused: u64,
-}
-
 type Reported = (WorkerMessage, Nonce);
 
 /// One server: its session and its loops. Shared; ends with [`Control::shutdown`].
@@ -57,7 +45,7 @@ pub struct Control {
     pub(crate) session: AtomicU64,
     pub(crate) streams: Streams,
     pub(crate) arrivals: Arrivals,
-    pub(crate) stats: Mutex<TurnStats>,
+    pub(crate) turns: TurnCounts,
     outboxes: Notify,
     due: Notify,
     reports: mpsc::Sender<Reported>,
@@ -82,7 +70,7 @@ impl Control {
             session,
             streams: Streams::default(),
             arrivals: Arrivals::default(),
-            stats: Mutex::default(),
+            turns: TurnCounts::default(),
             outboxes: Notify::new(),
             due: Notify::new(),
             reports,
@@ -175,7 +163,13 @@ impl Control {
     /// Counts of turns so far.
     #[must_use]
     pub fn turn_stats(&self) -> TurnStats {
-        self.stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.turns.stats()
+    }
+
+    /// Counts of the store so far.
+    #[must_use]
+    pub fn store_stats(&self) -> StoreStats {
+        self.store.stats()
     }
 
     /// A worker opened a stream here.

@@ -9,12 +9,14 @@ mod options;
 mod random;
 mod streams;
 mod turn;
+mod turn_stats;
 
-pub use control::{Control, TurnStats};
+pub use control::Control;
 pub use delivery::{AnsweredReport, Attached, Delivery};
 pub use error::ControlError;
 pub use options::{Options, Profile};
 pub use random::Random;
+pub use turn_stats::TurnStats;
 
 /// The records and requests that the API passes on.
 pub use volley_ledger as ledger;

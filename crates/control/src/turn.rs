@@ -2,8 +2,8 @@
 //! polls the backlog.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use volley_engine::{FleetView, Plan, PlanInput, plan};
@@ -79,6 +79,7 @@ impl Control {
             changes_max: CHANGES_MAX,
         };
         let claimed = self.call_again(claim).await?.map_err(on_session)?;
+        self.turns.on_claim(claimed.fleet.reload);
         memory.view.apply(&claimed.fleet);
         memory.shapes.extend(claimed.shapes.iter().cloned());
         let mut containers: Vec<Claimed> = std::mem::take(&mut memory.carried).into_values().collect();
@@ -90,6 +91,7 @@ impl Control {
         let more = claimed.ready > 0 || claimed.fleet.more || !plan.unblocked.is_empty();
         if plan == Plan::default() {
             memory.shapes.clear();
+            self.turns.on_idle();
             return Ok(more);
         }
         let refused = self.commit(memory, plan).await?;
@@ -164,16 +166,8 @@ impl Control {
         for worker in &reply.fresh {
             memory.view.put_worker(worker);
         }
-        self.count(placements.len() - refused, refused);
+        self.turns.on_commit(placements.len() - refused, refused);
         Ok(refused > 0)
-    }
-
-    fn count(&self, placed: usize, refused: usize) {
-        let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
-        stats.batches += u64::from(placed > 0);
-        stats.placed += placed as u64;
-        stats.largest = stats.largest.max(placed as u64);
-        stats.refused += refused as u64;
     }
 
     /// As [`Control::call_known`], in a turn.

@@ -29,7 +29,15 @@ const ROOMS: &[Room] = &[
     // It may use what it measures.
     Room {
         name: "volley-bench",
-        may_use: &["volley-model", "volley-ledger", "volley-engine", "volley-store", "volley-control"],
+        may_use: &[
+            "volley-model",
+            "volley-ledger",
+            "volley-engine",
+            "volley-store",
+            "volley-wire",
+            "volley-control",
+            "volley-agent",
+        ],
         pure: false,
     },
     Room {

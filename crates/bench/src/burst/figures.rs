@@ -1,0 +1,202 @@
+//! The figures of a burst as they are reported. Pure.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{BurstBench, Percentiles, scene};
+use crate::{Measure, Spread, Submit};
+
+/// What was run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BurstCase {
+    /// Of a burst; with a rate: of all seconds.
+    pub containers: usize,
+    /// Distinct ones among them.
+    pub shapes: usize,
+    /// Simulated ones.
+    pub workers: usize,
+    /// Containers at a time, of each worker.
+    pub slots_per_worker: u32,
+    /// How the containers came.
+    pub submit: Submit,
+    /// How batches were gathered.
+    pub profile: String,
+    /// Containers of a batch at most.
+    pub max_size: u32,
+    /// Longest wait for a batch.
+    pub window_ms: u64,
+    /// Server processes.
+    pub servers: usize,
+    /// Which one.
+    pub store: String,
+    /// Containers a second; none for a burst.
+    pub rate: Option<u64>,
+    /// For how long.
+    pub seconds: Option<u64>,
+}
+
+impl BurstCase {
+    pub(super) fn new(options: &BurstBench, containers: usize, workers: usize, submit: Submit) -> Self {
+        let containers = options.rate.map_or(containers, |rate| (rate.per_second * rate.seconds) as usize);
+        Self {
+            containers,
+            shapes: options.shapes,
+            workers,
+            slots_per_worker: options.slots.unwrap_or_else(|| scene::slots(containers, workers)),
+            submit,
+            profile: options.batching.profile.clone(),
+            max_size: options.batching.max_size,
+            window_ms: options.batching.window_ms,
+            servers: 1,
+            store: "embedded".to_owned(),
+            rate: options.rate.map(|rate| rate.per_second),
+            seconds: options.rate.map(|rate| rate.seconds),
+        }
+    }
+}
+
+impl fmt::Display for BurstCase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { containers, shapes, workers, submit, profile, store, .. } = self;
+        write!(f, "{containers} containers, {shapes} shapes, {workers} simulated workers, {}", submit.word())?;
+        if let (Some(rate), Some(seconds)) = (self.rate, self.seconds) {
+            write!(f, ", {rate}/s for {seconds} s")?;
+        }
+        write!(f, ", {profile}, at most {} a batch, {store}", self.max_size)
+    }
+}
+
+/// Batches of one size class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchSize {
+    /// Containers at most, and more than half of it; none for the largest class.
+    pub up_to: Option<u64>,
+    /// In all repetitions.
+    pub batches: u64,
+}
+
+/// Most bytes that the processes held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// The server.
+    pub server: u64,
+    /// The simulated workers, all in one process.
+    pub workers: u64,
+    /// The clients.
+    pub bench: u64,
+}
+
+/// Bytes that the server held while containers came steadily.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryGrowth {
+    /// After a quarter of the time.
+    pub quarter: u64,
+    /// After half.
+    pub half: u64,
+    /// At the end.
+    pub end: u64,
+}
+
+/// One case and its figures: medians of the repetitions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BurstRun {
+    /// What was run.
+    #[serde(flatten)]
+    pub case: BurstCase,
+    /// From the first submit sent to the last finish that the client saw.
+    pub wall_ms: f64,
+    /// The best repetition.
+    pub wall_ms_min: f64,
+    /// The worst one.
+    pub wall_ms_max: f64,
+    /// From the median.
+    pub containers_per_s: u64,
+    /// By the server's record, in whole milliseconds of the calendar; none where the record is too long to be read.
+    pub submit_to_assigned_ms: Option<Percentiles>,
+    /// Until the agent was told to start it.
+    pub submit_to_delivered_ms: Percentiles,
+    /// Until the client heard of its end.
+    pub submit_to_finished_ms: Percentiles,
+    /// The best and the worst repetition's 99th percentile.
+    pub submit_to_finished_p99_ms_min_max: [f64; 2],
+    /// Turns that placed something.
+    pub batches: u64,
+    /// Of all repetitions.
+    pub batch_sizes: Vec<BatchSize>,
+    /// Store calls of the turns that had something to do, over the batches.
+    pub turn_calls_per_batch: f64,
+    /// Claims that found nothing to do.
+    pub claims_idle: u64,
+    /// All store calls of the server: also submits, reports, takes and reads of clients.
+    pub store_calls: u64,
+    /// Durable transactions; calls that come together share one.
+    pub transactions: u64,
+    /// Placements that the store refused at commit.
+    pub refusals: u64,
+    /// Fleet views made anew.
+    pub fleet_reloads: u64,
+    /// Acknowledged containers without an end, in all repetitions.
+    pub lost: u64,
+    /// At their most, with all repetitions.
+    pub peak_rss_bytes: Memory,
+    /// Only with a rate.
+    pub server_rss_bytes: Option<MemoryGrowth>,
+    /// Of the store's disk, by a probe before the run.
+    pub fdatasync_ms_p50: f64,
+    /// How often.
+    pub repetitions: usize,
+}
+
+impl BurstRun {
+    /// Of [`BurstRun::cells`].
+    pub const HEADER: &[&str] = &[
+        "containers",
+        "shapes",
+        "workers",
+        "submit",
+        "wall ms",
+        "spread",
+        "per s",
+        "finished p50",
+        "p99",
+        "max",
+        "batches",
+        "turn calls",
+        "store calls",
+        "refused",
+        "lost",
+        "server MB",
+    ];
+
+    /// As a row of a table.
+    #[must_use]
+    pub fn cells(&self) -> Vec<String> {
+        let (case, finished) = (&self.case, self.submit_to_finished_ms);
+        vec![
+            case.containers.to_string(),
+            case.shapes.to_string(),
+            format!("{} simulated", case.workers),
+            case.submit.word().to_owned(),
+            format!("{:.1}", self.wall_ms),
+            format!("{:.1} to {:.1}", self.wall_ms_min, self.wall_ms_max),
+            self.containers_per_s.to_string(),
+            format!("{:.1}", finished.p50),
+            format!("{:.1}", finished.p99),
+            format!("{:.1}", finished.max),
+            self.batches.to_string(),
+            format!("{:.2}", self.turn_calls_per_batch),
+            self.store_calls.to_string(),
+            self.refusals.to_string(),
+            self.lost.to_string(),
+            (self.peak_rss_bytes.server / 1_000_000).to_string(),
+        ]
+    }
+
+    pub(crate) fn measures(&self) -> Vec<Measure> {
+        let wall = Spread { median: self.wall_ms, min: self.wall_ms_min, max: self.wall_ms_max };
+        let [min, max] = self.submit_to_finished_p99_ms_min_max;
+        let p99 = Spread { median: self.submit_to_finished_ms.p99, min, max };
+        vec![Measure { name: "wall_ms", spread: wall }, Measure { name: "submit_to_finished_ms.p99", spread: p99 }]
+    }
+}

@@ -1,0 +1,196 @@
+//! The load: sends submissions over gRPC and watches one stream for the ends. Measures as a
+//! client sees it; knows nothing of what the figures become.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+use tonic::Streaming;
+use tonic::transport::{Channel, Endpoint};
+use volley_model::{ContainerId, GroupId};
+use volley_wire::proto::volley_client::VolleyClient;
+use volley_wire::proto::{ContainerEvents, SubmitRequest, WatchEventsRequest};
+
+use super::clock::{Instant, calendar_ms};
+use super::{BurstError, Rate, scene};
+use crate::Submit;
+
+/// Without any end for so long, what is left is lost.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// With a rate, what is due is sent this often.
+const TICK: Duration = Duration::from_millis(10);
+/// The largest reply.
+const REPLY_BYTES_MAX: usize = 64 << 20;
+/// Connections that single requests come over, as from several clients.
+const CONNECTIONS: usize = 4;
+
+/// A group that was submitted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sent {
+    pub(super) at: Instant,
+    /// The same by the calendar.
+    pub(super) at_ms: f64,
+    pub(super) count: u32,
+}
+
+/// What the client saw of one repetition.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub(super) groups: HashMap<GroupId, Sent>,
+    pub(super) ends: Vec<(ContainerId, Instant)>,
+    pub(super) sent: u64,
+}
+
+/// A connected client.
+pub(super) struct Load {
+    clients: Vec<VolleyClient<Channel>>,
+    ends: Streaming<ContainerEvents>,
+    /// The last event that was seen.
+    last: u64,
+}
+
+fn refused(status: tonic::Status) -> BurstError {
+    BurstError::Server(status.message().to_owned())
+}
+
+impl Load {
+    pub(super) async fn connect(url: &str) -> Result<Self, BurstError> {
+        let unreachable = |error: tonic::transport::Error| BurstError::Server(error.to_string());
+        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(unreachable)?.tcp_nodelay(true);
+        let mut clients = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let channel = endpoint.connect().await.map_err(unreachable)?;
+            clients.push(VolleyClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX));
+        }
+        let ends = clients[0].watch_events(WatchEventsRequest::default()).await.map_err(refused)?.into_inner();
+        Ok(Self { clients, ends, last: 0 })
+    }
+
+    pub(super) fn last_event(&self) -> u64 {
+        self.last
+    }
+
+    /// Sends all at once and waits for all ends.
+    pub(super) async fn burst(&mut self, parts: Vec<(SubmitRequest, u32)>) -> Result<Seen, BurstError> {
+        let mut seen = Seen { sent: parts.iter().map(|(_, count)| u64::from(*count)).sum(), ..Seen::default() };
+        let mut submits = Submits::default();
+        for (number, (request, count)) in parts.into_iter().enumerate() {
+            submits.send(self.clients[number % CONNECTIONS].clone(), request, count);
+        }
+        self.until_ended(&mut seen, &mut submits).await?;
+        Ok(seen)
+    }
+
+    /// Sends at a rate, however the server keeps up, and waits for all ends. `progress` is told of the seconds.
+    pub(super) async fn sustain(
+        &mut self,
+        rate: Rate,
+        (shapes, submit): (usize, Submit),
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<Seen, BurstError> {
+        let (mut seen, mut submits) = (Seen::default(), Submits::default());
+        let total = rate.per_second * rate.seconds;
+        let begin = Instant::now();
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut second = 0;
+        while seen.sent < total {
+            tokio::select! {
+                _ = ticks.tick() => {
+                    let due = (Instant::now().since_ms(begin) * rate.per_second as f64 / 1e3) as u64;
+                    let due = due.min(total).saturating_sub(seen.sent) as usize;
+                    for (request, count) in scene::submissions(due.min(scene::ONE_GROUP_MAX), shapes, submit) {
+                        let client = &self.clients[submits.sent % CONNECTIONS];
+                        submits.send(client.clone(), request, count);
+                        seen.sent += u64::from(count);
+                    }
+                    let now = Instant::now().since_ms(begin) as u64 / 1_000;
+                    if now > second {
+                        second = now;
+                        progress(seen.sent, seen.ends.len() as u64);
+                    }
+                }
+                events = self.ends.message() => self.on_events(events, &mut seen)?,
+                Some(sent) = submits.tasks.join_next(), if !submits.tasks.is_empty() => submitted(sent, &mut seen)?,
+            }
+        }
+        self.until_ended(&mut seen, &mut submits).await?;
+        Ok(seen)
+    }
+
+    async fn until_ended(&mut self, seen: &mut Seen, submits: &mut Submits) -> Result<(), BurstError> {
+        while (seen.ends.len() as u64) < seen.sent || !submits.tasks.is_empty() {
+            tokio::select! {
+                events = self.ends.message() => self.on_events(events, seen)?,
+                Some(sent) = submits.tasks.join_next(), if !submits.tasks.is_empty() => submitted(sent, seen)?,
+                () = tokio::time::sleep(PATIENCE) => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    fn on_events(
+        &mut self,
+        events: Result<Option<ContainerEvents>, tonic::Status>,
+        seen: &mut Seen,
+    ) -> Result<(), BurstError> {
+        let now = Instant::now();
+        let Some(events) = events.map_err(refused)? else {
+            return Err(BurstError::Server("it closed the stream of events".to_owned()));
+        };
+        for event in events.events {
+            self.last = event.number;
+            seen.ends.push((ContainerId { group: GroupId(event.group), index: event.index }, now));
+        }
+        Ok(())
+    }
+
+    /// When each container was first assigned, by the server's calendar, from its record after an event.
+    pub(super) async fn assigned_ms(
+        &mut self,
+        after: u64,
+        containers: usize,
+    ) -> Result<HashMap<ContainerId, u64>, BurstError> {
+        let request = WatchEventsRequest { after: Some(after), all_states: true };
+        let mut record = self.clients[0].watch_events(request).await.map_err(refused)?.into_inner();
+        let mut assigned = HashMap::with_capacity(containers);
+        while assigned.len() < containers {
+            let page = tokio::time::timeout(PATIENCE, record.message()).await;
+            let page = page.map_err(|_| BurstError::Server("its record of events is not complete".to_owned()))?;
+            for event in page.map_err(refused)?.unwrap_or_default().events {
+                if event.state == "assigned" {
+                    let container = ContainerId { group: GroupId(event.group), index: event.index };
+                    assigned.entry(container).or_insert(event.at_ms);
+                }
+            }
+        }
+        Ok(assigned)
+    }
+}
+
+type Submitted = Result<(GroupId, Sent), BurstError>;
+
+/// Requests under way.
+#[derive(Default)]
+struct Submits {
+    tasks: JoinSet<Submitted>,
+    sent: usize,
+}
+
+impl Submits {
+    fn send(&mut self, mut client: VolleyClient<Channel>, request: SubmitRequest, count: u32) {
+        self.sent += 1;
+        let (at, at_ms) = (Instant::now(), calendar_ms());
+        self.tasks.spawn(async move {
+            let reply = client.submit(request).await.map_err(refused)?.into_inner();
+            Ok((GroupId(reply.group), Sent { at, at_ms, count }))
+        });
+    }
+}
+
+fn submitted(joined: Result<Submitted, tokio::task::JoinError>, seen: &mut Seen) -> Result<(), BurstError> {
+    let (group, sent) = joined.map_err(|error| BurstError::Server(error.to_string()))??;
+    seen.groups.insert(group, sent);
+    Ok(())
+}

@@ -1,0 +1,168 @@
+//! The processes beside the bench: a server and the simulated workers, each started by whoever
+//! knows how, and ended with the bench whatever happens.
+
+use std::collections::HashMap;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use volley_model::ContainerId;
+
+use super::BurstError;
+use super::clock::Instant;
+use super::simulated::{self, ATTACHED, DELIVERIES};
+
+/// A server that is asked to end has so long before it is killed.
+const END_WAIT: Duration = Duration::from_secs(10);
+/// Between two looks at whether it has ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// How the processes are started; known to the command line.
+pub trait Programs {
+    /// A server on a free loopback port, with its store in this directory. The first line that it writes to standard
+    /// error has its `http://` address.
+    fn server(&self, data: &Path) -> Command;
+
+    /// A process that calls [`simulated_workers`](super::simulated_workers).
+    fn workers(&self, workers: &super::SimulatedWorkers) -> Command;
+}
+
+fn failed(what: &'static str) -> impl Fn(io::Error) -> BurstError {
+    move |error| BurstError::Process { what, problem: error.to_string() }
+}
+
+/// A child that does not outlive its owner.
+struct Process(Child);
+
+impl Process {
+    fn status(&self, field: &str) -> u64 {
+        status_kib(self.0.id(), field) * 1024
+    }
+
+    fn end(&mut self) {
+        let pid = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw);
+        if pid.is_some_and(|pid| kill_process(pid, Signal::TERM).is_ok()) {
+            let begin = std::time::Instant::now();
+            while begin.elapsed() < END_WAIT && matches!(self.0.try_wait(), Ok(None)) {
+                std::thread::sleep(LOOK_AGAIN);
+            }
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail only when it has ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A number of `/proc/PID/status`; 0 when the process is gone.
+fn status_kib(pid: u32, field: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok()).unwrap_or_default()
+}
+
+/// The most memory that this process has held.
+pub(super) fn own_peak_rss() -> u64 {
+    status_kib(std::process::id(), "VmHWM") * 1024
+}
+
+/// A running server.
+pub(super) struct ServerProcess {
+    process: Process,
+    pub(super) url: String,
+}
+
+impl ServerProcess {
+    pub(super) fn start(programs: &dyn Programs, data: &Path) -> Result<Self, BurstError> {
+        let failed = failed("the server");
+        let mut child = programs.server(data).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+        let stderr = child.as_mut().ok().and_then(|child| child.stderr.take());
+        let process = Process(child.map_err(&failed)?);
+        let mut stderr = BufReader::new(stderr.ok_or_else(|| failed(io::ErrorKind::BrokenPipe.into()))?);
+        let mut line = String::new();
+        stderr.read_line(&mut line).map_err(&failed)?;
+        let url = line.split_ascii_whitespace().find(|word| word.starts_with("http://"));
+        let url = url.ok_or_else(|| failed(io::Error::other(format!("it says: {}", line.trim()))))?;
+        let url = url.trim_end_matches([';', ',']).to_owned();
+        // What else it says is said here too, and its pipe is kept empty.
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                eprintln!("server: {line}");
+            }
+        });
+        Ok(Self { process, url })
+    }
+
+    pub(super) fn peak_rss(&self) -> u64 {
+        self.process.status("VmHWM")
+    }
+
+    pub(super) fn rss(&self) -> u64 {
+        self.process.status("VmRSS")
+    }
+
+    pub(super) fn end(mut self) {
+        self.process.end();
+    }
+}
+
+/// The process of the simulated workers.
+pub(super) struct WorkersProcess {
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+    process: Process,
+}
+
+impl WorkersProcess {
+    /// Starts it, and waits till all are attached.
+    pub(super) fn start(programs: &dyn Programs, workers: &super::SimulatedWorkers) -> Result<Self, BurstError> {
+        let failed = failed("the process of the simulated workers");
+        let mut child = programs.workers(workers).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let pipes = child.as_mut().ok().and_then(|child| Some((child.stdin.take()?, child.stdout.take()?)));
+        let process = Process(child.map_err(&failed)?);
+        let (stdin, stdout) = pipes.ok_or_else(|| failed(io::ErrorKind::BrokenPipe.into()))?;
+        let mut workers = Self { stdin, stdout: BufReader::new(stdout), process };
+        match workers.line().map_err(&failed)?.as_str() {
+            ATTACHED => Ok(workers),
+            other => Err(failed(io::Error::other(format!("it says '{other}'")))),
+        }
+    }
+
+    fn line(&mut self) -> io::Result<String> {
+        let mut line = String::new();
+        match self.stdout.read_line(&mut line)? {
+            0 => Err(io::Error::other("it ended")),
+            _ => Ok(line.trim_end().to_owned()),
+        }
+    }
+
+    /// When each container came to its worker, since the last time this was asked.
+    pub(super) fn deliveries(&mut self) -> Result<HashMap<ContainerId, Instant>, BurstError> {
+        self.ask().map_err(failed("the process of the simulated workers"))
+    }
+
+    fn ask(&mut self) -> io::Result<HashMap<ContainerId, Instant>> {
+        writeln!(self.stdin, "{DELIVERIES}")?;
+        let bad = |line: &str| io::Error::other(format!("it says '{line}'"));
+        let line = self.line()?;
+        let count: usize = line.parse().map_err(|_| bad(&line))?;
+        let mut deliveries = HashMap::with_capacity(count);
+        for _ in 0..count {
+            let line = self.line()?;
+            let (container, at) = simulated::read(&line).ok_or_else(|| bad(&line))?;
+            // The first delivery counts: a second one repeats it.
+            deliveries.entry(container).or_insert(at);
+        }
+        Ok(deliveries)
+    }
+
+    pub(super) fn peak_rss(&self) -> u64 {
+        self.process.status("VmHWM")
+    }
+}
