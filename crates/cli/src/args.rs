@@ -63,4 +63,9 @@ pub enum Command {
     Audit,
     /// Write a consistent copy of the store while it runs.
     Backup(cmd::change::Backup),
+    /// Measure this program on this machine.
+    Bench(Box<cmd::bench::Bench>),
+    /// Simulated workers of a bench.
+    #[command(name = cmd::bench::WORKERS_COMMAND, hide = true)]
+    SimulatedWorkers(cmd::bench::Workers),
 }

@@ -1,5 +1,6 @@
 //! One command, one module.
 
+pub mod bench;
 pub mod change;
 pub mod dev;
 pub mod events;

@@ -33,7 +33,9 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let ran = match cli.command {
         // What starts a server or many containers uses all cores; what asks a server needs one thread.
-        Command::Run(_) | Command::Dev(_) | Command::Serve(_) | Command::Worker(_) => Builder::new_multi_thread(),
+        Command::Run(_) | Command::Dev(_) | Command::Serve(_) | Command::Worker(_) | Command::Bench(_) => {
+            Builder::new_multi_thread()
+        }
         _ => Builder::new_current_thread(),
     }
     .enable_all()
@@ -64,6 +66,8 @@ async fn command(cli: Cli) -> Result<(), CommandError> {
         Command::Cordon(name) => cmd::change::cordon(&name, "cordon", client, format).await,
         Command::Uncordon(name) => cmd::change::cordon(&name, "uncordon", client, format).await,
         Command::Drain(drain) => cmd::change::drain(&drain, client, format).await,
+        Command::Bench(bench) => cmd::bench::bench(*bench, format).await,
+        Command::SimulatedWorkers(workers) => cmd::bench::workers(&workers, server).await,
         Command::Backup(backup) => cmd::change::backup(&backup, client, format).await,
     }
 }

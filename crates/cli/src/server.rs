@@ -74,21 +74,25 @@ pub struct ServerFlags {
     keep_events_for: Millis,
 }
 
+/// The settings of a profile, with what was said besides.
+pub fn batching(profile: Batching, max_size: Option<u32>, window: Option<Millis>) -> Options {
+    let mut options = Options::of_profile(match profile {
+        Batching::Latency => Profile::Latency,
+        Batching::Balanced => Profile::Balanced,
+        Batching::Throughput => Profile::Throughput,
+        Batching::Auto => Profile::Auto,
+    });
+    options.max_size = max_size.unwrap_or(options.max_size);
+    if let Some(window) = window {
+        options.window = window.to_duration();
+        options.pause = options.window / 10;
+    }
+    options
+}
+
 impl ServerFlags {
     fn control(&self) -> Options {
-        let mut options = Options::of_profile(match self.profile {
-            Batching::Latency => Profile::Latency,
-            Batching::Balanced => Profile::Balanced,
-            Batching::Throughput => Profile::Throughput,
-            Batching::Auto => Profile::Auto,
-        });
-        options.max_size = self.max_size.unwrap_or(options.max_size);
-        if let Some(window) = self.window {
-            options.window = window.to_duration();
-            options.pause = options.window / 10;
-        }
-        options.hold_after = self.hold_after;
-        options
+        Options { hold_after: self.hold_after, ..batching(self.profile, self.max_size, self.window) }
     }
 
     fn ledger(&self) -> Result<LedgerOptions, CommandError> {

@@ -47,6 +47,7 @@ pub(super) fn slots(containers: usize, workers: usize) -> u32 {
 pub(super) fn submissions(containers: usize, shapes: usize, submit: Submit) -> Vec<(SubmitRequest, u32)> {
     let of = |specs: Vec<proto::Spec>, count: Option<u64>| SubmitRequest { specs, count, ..SubmitRequest::default() };
     match submit {
+        _ if containers == 0 => Vec::new(),
         Submit::Single => (0..containers).map(|number| (of(vec![spec(number % shapes)], None), 1)).collect(),
         Submit::Batch if containers <= ONE_GROUP_MAX => {
             vec![(of((0..containers).map(|number| spec(number % shapes)).collect(), None), containers as u32)]
@@ -65,7 +66,7 @@ mod tests {
 
     #[test]
     fn every_way_to_submit_brings_all_containers() {
-        for (containers, shapes) in [(1, 1), (100, 16), (1_000, 7), (1_001, 7), (100_000, 16), (1_005, 2_000)] {
+        for (containers, shapes) in [(0, 1), (1, 1), (100, 16), (1_000, 7), (1_001, 7), (100_000, 16), (1_005, 2_000)] {
             for submit in [Submit::Batch, Submit::Single] {
                 let parts = submissions(containers, shapes, submit);
                 let told: u32 = parts.iter().map(|(_, count)| count).sum();
