@@ -40,7 +40,10 @@ fn a_burst_is_measured_from_the_client_to_the_workers_and_back() {
         assert_eq!((number("containers"), number("lost"), number("turn_calls_per_batch")), (40.0, 0.0, 2.0), "{run}");
         assert!(number("batches") >= 1.0 && number("store_calls") >= 5.0 && number("containers_per_s") > 0.0, "{run}");
         assert!(half("submit_to_delivered_ms") <= half("submit_to_finished_ms"), "{run}");
-        assert!(half("submit_to_finished_ms") <= number("wall_ms") && half("submit_to_assigned_ms") >= 0.0, "{run}");
+        assert!(
+            half("submit_to_finished_ms") <= number("wall_ms") + 0.01 && half("submit_to_assigned_ms") >= 0.0,
+            "{run}"
+        );
         assert!(run["batch_sizes"].as_array().is_some_and(|sizes| !sizes.is_empty()), "{run}");
         assert!(number("refusals") == 0.0 && number("fleet_reloads") == 0.0 && number("fdatasync_ms_p50") > 0.0);
         for process in ["server", "workers", "bench"] {
