@@ -10,7 +10,7 @@ use volley_model::{
 
 use volley_model::WorkerView;
 
-use crate::{Audit, Event, TakeFrom, Taken, Waiting};
+use crate::{Audit, Event, Overview, TakeFrom, Taken, Waiting};
 
 /// Whose things a read may show: one tenant's, or all (`None`). What is another's is not there at all.
 pub type Scope = Option<TenantName>;
@@ -64,6 +64,11 @@ pub enum Query {
     Take(Vec<TakeFrom>),
     /// Counts and laws.
     Audit,
+    /// The cell at a glance; and what is in front of a container, if one is named.
+    Overview {
+        /// A container that waits.
+        ahead_of: Option<ContainerId>,
+    },
 }
 
 /// Which containers, in order of id by arrival, newest group first.
@@ -110,6 +115,7 @@ pub enum Answer {
     },
     Take(Vec<Taken>),
     Audit(Box<Audit>),
+    Overview(Box<Overview>),
 }
 
 /// An id that starts with the text asked for.

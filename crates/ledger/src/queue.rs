@@ -27,7 +27,18 @@ impl Entry {
         }
     }
 
-    fn count(&self, index: u32) -> u64 {
+    /// How many of the entry at `place` are in front of a container of it; `None` when it is not of it.
+    pub(crate) fn holds(&self, place: Place, id: ContainerId) -> Option<u64> {
+        match self {
+            Entry::Range { group, end, .. } => {
+                let within = *group == id.group && (place.1..*end).contains(&id.index);
+                within.then(|| u64::from(id.index - place.1))
+            }
+            Entry::One { container, .. } => (*container == id).then_some(0),
+        }
+    }
+
+    pub(crate) fn count(&self, index: u32) -> u64 {
         match self {
             Entry::Range { end, .. } => u64::from(end - index),
             Entry::One { .. } => 1,

@@ -102,7 +102,11 @@ impl Cell {
     }
 
     pub fn check(&self) {
-        assert_eq!(self.ledger.audit().violations, Vec::<String>::new());
+        let (audit, overview) = (self.ledger.audit(), self.ledger.overview(None));
+        assert_eq!(audit.violations, Vec::<String>::new());
+        for (state, count) in overview.containers {
+            assert_eq!(count, audit.count(state), "the overview counts what is {state} as the audit does");
+        }
         assert_eq!(comparable(self.disk.stored()), comparable(self.ledger.stored()), "the change sets say it all");
     }
 

@@ -8,6 +8,7 @@ mod claim;
 mod commit;
 mod disk;
 mod mirror;
+mod overview;
 mod properties;
 mod record;
 mod report;

@@ -219,6 +219,7 @@ fn read(open: &Open, query: Query) -> Result<Answer, DbError> {
         }
         Query::Take(asked) => Answer::Take(ledger.take(&asked)),
         Query::Audit => Answer::Audit(Box::new(ledger.audit())),
+        Query::Overview { ahead_of } => Answer::Overview(Box::new(ledger.overview(ahead_of))),
     })
 }
 

@@ -67,6 +67,7 @@ impl Model {
             }
             Query::Take(asked) => Answer::Take(ledger.take(&asked)),
             Query::Audit => Answer::Audit(Box::new(ledger.audit())),
+            Query::Overview { ahead_of } => Answer::Overview(Box::new(ledger.overview(ahead_of))),
         }
     }
 

@@ -45,6 +45,7 @@ pub fn reads(model: &Model, streams: &[(volley_model::WorkerId, Nonce)]) -> Vec<
         Query::Workers { after: None, max: 3 },
         Query::Tenants { after: None, max: 10 },
         Query::Tokens { after: None, max: 2 },
+        Query::Overview { ahead_of: None },
         Query::Pools,
         Query::List(ListQuery { max: 10_000, ..ListQuery::default() }),
         events(None),
