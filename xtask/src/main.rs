@@ -1,6 +1,7 @@
 //! `cargo xtask`: the one script surface of the repository. A developer and CI run the same
 //! commands. Knows the workspace's layout, nothing of what the crates do.
 
+mod docs;
 mod packages;
 mod test;
 mod tidy;
@@ -11,6 +12,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
   test   all that CI runs: system packages, format, lints, tidy, every test
+  docs   write the pages that are made from the code
   tidy   the rules of the house that no compiler checks";
 
 fn main() -> ExitCode {
@@ -18,6 +20,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let outcome = match words.as_slice() {
         ["test"] => test::run(&root()),
+        ["docs"] => docs::write(&root()),
         ["tidy"] => tidy::run(&root()),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tokio::time::Instant;
+use volley_metrics::AttemptMetrics;
 use volley_model::{Attempt, ContainerId, Millis, OnDisconnect, Outcome, Progress, StopCause};
 
 use volley_wire::convert::progress_number as rank;
@@ -27,6 +29,8 @@ struct Held {
     answered: u32,
     /// Told since the last repeat.
     told: bool,
+    /// When it was ordered, as far as this life knows.
+    since: Instant,
 }
 
 /// What a verdict asks for.
@@ -40,14 +44,26 @@ pub(crate) enum Next {
 }
 
 /// All attempts that the server has not acknowledged the end of.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Attempts {
+    metrics: AttemptMetrics,
+    running: u32,
     held: BTreeMap<Key, Held>,
     /// To be reported.
     due: BTreeSet<Key>,
 }
 
 impl Attempts {
+    pub(crate) fn new(metrics: AttemptMetrics) -> Self {
+        Self { metrics, running: 0, held: BTreeMap::new(), due: BTreeSet::new() }
+    }
+
+    /// Shows how many there are.
+    fn count(&self) {
+        self.metrics.held.set(self.held.len() as f64);
+        self.metrics.running.set(f64::from(self.running));
+    }
+
     /// Notes a new attempt; false when it is known.
     pub(crate) fn accept(&mut self, launch: &Launch, progress: Progress) -> bool {
         let key = (launch.container, launch.attempt);
@@ -56,8 +72,11 @@ impl Attempts {
         }
         let keep = launch.spec.on_disconnect == OnDisconnect::Keep;
         let grace = launch.spec.stop_grace;
-        self.held.insert(key, Held { keep, grace, progress, stop_asked: false, answered: 0, told: false });
+        self.running += u32::from(progress == Progress::Running);
+        let since = Instant::now();
+        self.held.insert(key, Held { keep, grace, progress, stop_asked: false, answered: 0, told: false, since });
         self.due.insert(key);
+        self.count();
         true
     }
 
@@ -70,9 +89,16 @@ impl Attempts {
             Happened::Ended(outcome) => Progress::Ended(outcome),
         };
         if rank(&progress) > rank(&held.progress) {
+            let (was_running, running) = (held.progress == Progress::Running, progress == Progress::Running);
+            self.running = self.running + u32::from(running) - u32::from(was_running);
+            match &progress {
+                Progress::Ended(outcome) => self.metrics.run.observe([ended(outcome)], held.since.elapsed()),
+                _ => self.metrics.start.observe([], held.since.elapsed()),
+            }
             held.progress = progress;
             held.told = false;
             self.due.insert(key);
+            self.count();
         }
     }
 
@@ -83,7 +109,8 @@ impl Attempts {
             return true;
         }
         let progress = Progress::Ended(Outcome::Stopped { by: StopCause::Client });
-        let held = Held { keep: false, grace: Millis(0), progress, stop_asked: true, answered: 0, told: false };
+        let (grace, since) = (Millis(0), Instant::now());
+        let held = Held { keep: false, grace, progress, stop_asked: true, answered: 0, told: false, since };
         self.held.insert(key, held);
         self.due.insert(key);
         false
@@ -116,8 +143,10 @@ impl Attempts {
         if keep && !(ended && held.answered == rank(&held.progress)) {
             return Next::GoOn;
         }
+        self.running -= u32::from(held.progress == Progress::Running);
         self.held.remove(&key);
         self.due.remove(&key);
+        self.count();
         if ended { Next::Forget } else { Next::Kill }
     }
 
@@ -158,6 +187,17 @@ impl Attempts {
     }
 }
 
+/// The label of an end.
+fn ended(outcome: &Outcome) -> &'static str {
+    match outcome {
+        outcome if outcome.is_success() => "success",
+        Outcome::Exited { .. } => "exited",
+        Outcome::Stopped { .. } => "stopped",
+        Outcome::Lost => "lost",
+        Outcome::Failed { .. } | Outcome::Expired | Outcome::Unplaceable { .. } => "failed",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -169,6 +209,10 @@ mod tests {
     const DONE: Outcome = Outcome::Exited { code: 0, signal: None };
     const STOPPED: Outcome = Outcome::Stopped { by: StopCause::Client };
 
+    fn none() -> Attempts {
+        Attempts::new(volley_metrics::WorkerMetrics::default().attempts)
+    }
+
     fn launch(index: u32, keep: bool) -> Launch {
         let mut spec = Spec::of_command("true", &[]);
         spec.on_disconnect = if keep { OnDisconnect::Keep } else { OnDisconnect::Stop };
@@ -177,7 +221,7 @@ mod tests {
     }
 
     fn accepted(keep: bool) -> (Attempts, Key) {
-        let mut attempts = Attempts::default();
+        let mut attempts = none();
         let launch = launch(0, keep);
         assert!(attempts.accept(&launch, Progress::Accepted));
         assert!(!attempts.accept(&launch, Progress::Accepted), "once");
@@ -241,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_stop_of_what_is_not_here_is_answered() {
-        let mut attempts = Attempts::default();
+        let mut attempts = none();
         let key = (launch(7, false).container, launch(7, false).attempt);
         assert!(!attempts.on_stop(key));
         assert_eq!(attempts.take_due(), [(key, Progress::Ended(STOPPED))]);

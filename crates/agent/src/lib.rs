@@ -9,6 +9,9 @@ mod output_page;
 mod runtime;
 mod worker;
 
+/// What a worker counts.
+pub use volley_metrics as metrics;
+
 pub use capacity::{detect, detect_gpus};
 pub use link::{GrpcLink, Inbound, Link, OpenError, Opening};
 pub use runtime::cgroup::limits_notes;

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::StreamExt;
 use tonic::{Code, Status};
+use volley_metrics::WorkerMetrics;
 use volley_model::{Attempt, ContainerId, Epoch, Millis, Outcome, Progress, Spec, SpecHash, ValidationError, Worker};
 use volley_wire::convert;
 use volley_wire::proto::{self, from_worker, to_worker};
@@ -46,6 +47,8 @@ pub struct WorkerOptions {
     pub epoch_file: Option<PathBuf>,
     /// Told each time that it is attached.
     pub attached: Option<mpsc::UnboundedSender<Epoch>>,
+    /// What it counts.
+    pub metrics: Arc<WorkerMetrics>,
 }
 
 /// Why a worker gave up.
@@ -140,14 +143,16 @@ pub async fn run_over(
     happened: mpsc::UnboundedReceiver<(ContainerId, Attempt, Happened)>,
     shutdown: watch::Receiver<u32>,
 ) -> Result<(), WorkerError> {
-    let mut attempts = Attempts::default();
+    let mut attempts = Attempts::new(options.metrics.attempts.clone());
     for left in runtime.adopt()? {
         // As for one that was stopped now: nobody asked the life before for it, or the server knows.
         let progress = match left.progress {
             Progress::Ended(Outcome::Stopped { .. }) => Progress::Ended(Outcome::Lost),
             progress => progress,
         };
-        attempts.accept(&left.launch, progress);
+        if attempts.accept(&left.launch, progress) {
+            options.metrics.attempts.adopted.add_one();
+        }
     }
     let epoch = EpochFile::open(options.epoch_file.clone())?;
     let repeat_at = Instant::now() + REPEAT_EVERY;
@@ -180,7 +185,10 @@ impl Life {
             wait = if wait.is_zero() { RETRY_WAIT.0 } else { (wait * 2).min(RETRY_WAIT.1) };
             if let Some(mut stream) = opened {
                 (wait, self.complained) = (RETRY_WAIT.0, false);
-                if self.connected(&mut stream).await? {
+                self.options.metrics.link.connected.set(1.0);
+                let done = self.connected(&mut stream).await;
+                self.options.metrics.link.connected.set(0.0);
+                if done? {
                     return Ok(());
                 }
             }
@@ -233,6 +241,7 @@ impl Life {
         let (inbound, welcome) = match welcomed {
             Ok(Ok(welcomed)) => welcomed,
             Ok(Err(OpenError::NotConnected(reason))) => {
+                self.options.metrics.link.connects.add_one(["not_connected"]);
                 self.complain(&reason);
                 return Ok(None);
             }
@@ -243,6 +252,7 @@ impl Life {
                 return Ok(None);
             }
         };
+        self.options.metrics.link.connects.add_one(["attached"]);
         let term = Duration::from_millis(welcome.lease_ms);
         self.lease = Some(Lease { term, renewed: sent_at, ended: false });
         let epoch = welcome.epoch.map(convert::epoch_from);
@@ -261,6 +271,7 @@ impl Life {
     }
 
     fn refused(&mut self, status: &Status) -> Result<(), WorkerError> {
+        self.options.metrics.link.connects.add_one(["refused"]);
         let reason = status.message();
         let for_good = match status.code() {
             Code::InvalidArgument | Code::ResourceExhausted | Code::Unimplemented | Code::PermissionDenied => true,
@@ -306,6 +317,7 @@ impl Life {
                 permit = out.reserve(), if self.attempts.has_due() => {
                     let Ok(permit) = permit else { return Ok(false) };
                     let due = self.attempts.take_due();
+                    self.options.metrics.link.reports.add(due.len() as u64);
                     let reports = due.iter().map(|((id, attempt), p)| convert::report_to(*id, *attempt, p)).collect();
                     let reports = from_worker::Message::Reports(proto::Reports { reports });
                     permit.send(proto::FromWorker { message: Some(reports) });
@@ -332,6 +344,7 @@ impl Life {
         let heartbeat = from_worker::Message::Heartbeat(proto::Heartbeat { number });
         // A connection that takes nothing renews nothing.
         if stream.out.try_send(proto::FromWorker { message: Some(heartbeat) }).is_ok() {
+            self.options.metrics.link.heartbeats.add_one(["sent"]);
             stream.heartbeats.insert(number, now);
             while stream.heartbeats.len() > MESSAGES_MAX {
                 stream.heartbeats.pop_first();
@@ -376,6 +389,7 @@ impl Life {
                 if let Some(lease) = &mut self.lease {
                     lease.ended = true;
                 }
+                self.options.metrics.link.leases_ended.add_one();
                 let ending = self.attempts.to_stop();
                 if !ending.is_empty() {
                     tracing::warn!(containers = ending.len(), "the lease has ended: its containers end");
@@ -385,6 +399,7 @@ impl Life {
                 }
             }
             Event::Repeat => {
+                self.options.metrics.link.repeated.add_one();
                 self.attempts.repeat();
                 self.repeat_at = Instant::now() + REPEAT_EVERY;
             }
@@ -438,6 +453,7 @@ impl Life {
             to_worker::Message::Heartbeat(ack) => {
                 let sent = stream.heartbeats.get(&ack.number).copied();
                 if let (true, Some(sent), Some(lease)) = (ack.renewed, sent, &mut self.lease) {
+                    self.options.metrics.link.heartbeats.add_one(["renewed"]);
                     lease.renewed = lease.renewed.max(sent);
                     lease.ended = false;
                 }
@@ -471,6 +487,7 @@ impl Life {
                 gpus: convert::grants_from("start.gpus", &start.gpus)?,
             };
             if self.attempts.accept(&launch, Progress::Accepted) {
+                self.options.metrics.attempts.started.add_one();
                 self.runtime.start(launch);
             }
         }
@@ -479,6 +496,7 @@ impl Life {
 
     fn on_verdict(&mut self, key: Key, answers: u32, keep: bool) {
         let (container, attempt) = key;
+        self.options.metrics.link.verdicts.add_one([if keep { "keep" } else { "kill" }]);
         match self.attempts.on_verdict(key, answers, keep) {
             Next::GoOn => {}
             Next::Forget => self.runtime.forget(container, attempt),

@@ -8,6 +8,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path, Query as Params, State};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Json, Response, Sse, sse};
 use axum::routing::{get, post};
 use futures_util::stream;
@@ -23,6 +24,7 @@ use volley_wire::proto::workers_server::{self, WorkersServer};
 
 use crate::WorkerStreams;
 use crate::logs::{Reader, Which};
+use crate::metrics::{self, timed};
 use crate::problem::Problem;
 use crate::records;
 use crate::volley_service::VolleyService;
@@ -50,6 +52,7 @@ pub(crate) fn routes(control: Arc<Control>, streams: Arc<WorkerStreams>) -> Rout
     let workers_service = WorkersServer::new(workers_service).max_decoding_message_size(GRPC_BYTES_MAX);
     let volley_service = VolleyServer::new(VolleyService { control: Arc::clone(&control) });
     let volley_service = volley_service.max_decoding_message_size(BODY_BYTES_MAX);
+    let metrics = control.shared_metrics();
     Router::new()
         .route("/v1/containers", get(list).post(submit))
         .route("/v1/containers/{id}", get(container).delete(stop))
@@ -61,6 +64,7 @@ pub(crate) fn routes(control: Arc<Control>, streams: Arc<WorkerStreams>) -> Rout
         .route("/v1/audit", get(audit))
         .route("/v1/stats", get(stats))
         .route("/v1/backup", post(backup))
+        .route("/metrics", get(show_metrics))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(audit_ready))
         .fallback(async || Problem::not_found("such path; see docs/architecture.md"))
@@ -68,9 +72,10 @@ pub(crate) fn routes(control: Arc<Control>, streams: Arc<WorkerStreams>) -> Rout
         .with_state(Shared { control, streams })
         .route_service(&format!("/{}/{{*method}}", workers_server::SERVICE_NAME), workers_service)
         .route_service(&format!("/{}/{{*method}}", volley_server::SERVICE_NAME), volley_service)
+        .layer(from_fn_with_state(metrics, timed))
 }
 
-fn unexpected() -> Problem {
+pub(crate) fn unexpected() -> Problem {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the store answered another question; this is a bug in volley")
 }
 
@@ -283,6 +288,10 @@ async fn audit(State(shared): State<Shared>) -> Answered {
 
 async fn stats(State(shared): State<Shared>) -> Json<Value> {
     Json(records::stats(&shared.control.turn_stats(), shared.control.store_stats()))
+}
+
+async fn show_metrics(State(shared): State<Shared>) -> Result<Response, Problem> {
+    metrics::text(&shared.control).await
 }
 
 async fn audit_ready(State(shared): State<Shared>) -> Result<&'static str, Problem> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use volley_agent::metrics::WorkerMetrics;
 use volley_agent::{ProcessOptions, ProcessRuntime, WorkerError, WorkerOptions};
 use volley_model::{Epoch, Worker};
 
@@ -19,6 +20,8 @@ pub const KEEPER_COMMAND: &str = "__keeper";
 pub struct Fleet {
     server: String,
     tasks: JoinSet<Result<(), WorkerError>>,
+    /// Of all of them together.
+    pub metrics: Arc<WorkerMetrics>,
     shutdown: watch::Sender<u32>,
     attached: (mpsc::UnboundedSender<Epoch>, mpsc::UnboundedReceiver<Epoch>),
 }
@@ -27,7 +30,8 @@ impl Fleet {
     /// No workers yet.
     pub fn new(server: &str) -> Self {
         let shutdown = watch::channel(0).0;
-        Self { server: server.to_owned(), tasks: JoinSet::new(), shutdown, attached: mpsc::unbounded_channel() }
+        let attached = mpsc::unbounded_channel();
+        Self { server: server.to_owned(), tasks: JoinSet::new(), metrics: Arc::default(), shutdown, attached }
     }
 
     /// Starts a worker that keeps its containers' directories and output in a folder.
@@ -46,6 +50,7 @@ impl Fleet {
             worker,
             epoch_file: Some(state_dir.join("epoch.json")),
             attached: Some(self.attached.0.clone()),
+            metrics: Arc::clone(&self.metrics),
         };
         self.tasks.spawn(volley_agent::run(options, Arc::new(runtime), happened, self.shutdown.subscribe()));
         Ok(())

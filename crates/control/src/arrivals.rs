@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// Counts what becomes ready and wakes the turn.
 #[derive(Debug, Default)]
@@ -31,9 +32,11 @@ impl Arrivals {
         self.came.notify_one();
     }
 
-    /// Waits for the first, and then until the batch closes. A lost count costs a pause, never work.
-    pub(crate) async fn batch(&self, closing: Closing) {
+    /// Waits for the first, and then until the batch closes; when the first came. A lost count costs a pause, never
+    /// work.
+    pub(crate) async fn batch(&self, closing: Closing) -> Instant {
         self.came.notified().await;
+        let first = Instant::now();
         let window = tokio::time::sleep(closing.window);
         tokio::pin!(window);
         while !closing.window.is_zero() && self.waiting.load(Ordering::Relaxed) < u64::from(closing.max_size) {
@@ -45,14 +48,13 @@ impl Arrivals {
             }
         }
         self.waiting.store(0, Ordering::Relaxed);
+        first
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-
-    use tokio::time::Instant;
 
     use super::*;
 

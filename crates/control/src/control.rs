@@ -12,10 +12,12 @@ use volley_ledger::{
     Report, Schedulable, Scope, SetSchedulable, Stop, StopReply, StopTarget, Submit, SubmitRefusal, SubmitReply, Sweep,
     Verdict, WorkerMessage,
 };
+use volley_metrics::ServerMetrics;
 use volley_model::{Epoch, EventNumber, GroupId, Nonce, SessionId, Submission, Worker, WorkerId};
-use volley_store::{Store, StoreError, StoreExt, StoreStats};
+use volley_store::{MeasuredStore, Store, StoreError, StoreExt, StoreStats};
 
 use crate::arrivals::Arrivals;
+use crate::counted;
 use crate::streams::Streams;
 use crate::turn_stats::{TurnCounts, TurnStats};
 use crate::{AnsweredReport, Attached, ControlError, Delivery, Options};
@@ -63,6 +65,7 @@ impl Control {
         let session = AtomicU64::new(options.random.number());
         let (reports, receiver) = mpsc::channel(REPORTS_WAITING_MAX);
         let hints = store.hints();
+        let store = Arc::new(MeasuredStore::new(store, options.metrics.store.clone()));
         let control = Arc::new(Self {
             store,
             delivery,
@@ -117,11 +120,19 @@ impl Control {
 
     pub(crate) async fn open_session(&self) -> Result<(), StoreError> {
         let open = OpenSession { session: self.session(), address: self.options.address.clone() };
-        self.store.call(open).await.map(drop)
+        self.store.call(open).await?;
+        self.options.metrics.turn.sessions.add_one();
+        Ok(())
     }
 
     /// Accepts a submission, or gives the group that its key made before.
     pub async fn submit(&self, submission: Submission, body_digest: u128) -> Result<SubmitReply, ControlError> {
+        let answer = self.submit_once(submission, body_digest).await;
+        counted::on_submit(&self.options.metrics.work, &answer);
+        answer
+    }
+
+    async fn submit_once(&self, submission: Submission, body_digest: u128) -> Result<SubmitReply, ControlError> {
         let mut refused = SubmitRefusal::IdTaken;
         for _ in 0..GROUP_IDS_TRIED {
             let submit = Submit { group: GroupId(self.random()), submission: submission.clone(), body_digest };
@@ -166,6 +177,24 @@ impl Control {
         self.turns.stats()
     }
 
+    /// What is counted.
+    #[must_use]
+    pub fn metrics(&self) -> &ServerMetrics {
+        &self.options.metrics
+    }
+
+    /// As [`Control::metrics`], to keep.
+    #[must_use]
+    pub fn shared_metrics(&self) -> Arc<ServerMetrics> {
+        Arc::clone(&self.options.metrics)
+    }
+
+    /// Streams of workers that this server holds.
+    #[must_use]
+    pub fn streams_held(&self) -> usize {
+        self.streams.count()
+    }
+
     /// Counts of the store so far.
     #[must_use]
     pub fn store_stats(&self) -> StoreStats {
@@ -184,6 +213,7 @@ impl Control {
         let (session, id, epoch_nonce) = (self.session(), worker.id.clone(), self.nonce());
         let attach = Attach { session, worker, stream, epoch, epoch_nonce, inventory };
         let reply = self.call_known(attach).await?;
+        self.options.metrics.work.attached.add_one([if reply.is_ok() { "attached" } else { "refused" }]);
         if matches!(reply, Err(AttachRefusal::SessionEnded)) {
             // A turn opens a new one; the worker comes again.
             self.arrivals.add(0);
@@ -270,6 +300,7 @@ impl Control {
                 self.streams.handed(&taken.worker, taken.stream, last);
             }
             if !taken.is_empty() {
+                counted::on_taken(&self.options.metrics.work, &taken);
                 self.delivery.deliver(taken);
             }
         }
@@ -293,6 +324,7 @@ impl Control {
     fn answer(&self, verdicts: impl Iterator<Item = (Reported, Verdict)>) {
         let mut of_stream: Vec<((WorkerId, Nonce), Vec<AnsweredReport>)> = Vec::new();
         for ((message, stream), verdict) in verdicts {
+            counted::on_report(&self.options.metrics.work, &message.progress, verdict);
             let progress = match message.progress {
                 Progress::Accepted => 1,
                 Progress::Running => 2,
@@ -323,6 +355,7 @@ impl Control {
                 self.arrivals.add(0);
             }
             for ((worker, stream, _, number), renewed) in beats.into_iter().zip(reply.workers) {
+                self.options.metrics.work.heartbeats.add_one([if renewed { "renewed" } else { "fenced" }]);
                 self.delivery.heartbeat(&worker, stream, number, renewed);
                 if !renewed {
                     self.streams.detach(&worker, stream);
@@ -337,6 +370,7 @@ impl Control {
             let swept = self.store.call(Sweep { items_max: SWEEP_ITEMS_MAX }).await;
             let wait = match swept {
                 Ok(reply) => {
+                    counted::on_sweep(&self.options.metrics.work, &reply);
                     if reply.work {
                         self.arrivals.add(0);
                     }

@@ -3,6 +3,7 @@
 
 mod arrivals;
 mod control;
+mod counted;
 mod delivery;
 mod error;
 mod options;
@@ -20,5 +21,7 @@ pub use turn_stats::TurnStats;
 
 /// The records and requests that the API passes on.
 pub use volley_ledger as ledger;
+/// What is counted.
+pub use volley_metrics as metrics;
 /// The store's errors.
 pub use volley_store as store;

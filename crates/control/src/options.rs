@@ -1,7 +1,9 @@
 //! The settings of the loops. Parsed by `cli`, typed here.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use volley_metrics::ServerMetrics;
 use volley_model::Millis;
 
 use crate::Random;
@@ -64,6 +66,8 @@ pub struct Options {
     pub seed: u64,
     /// Where ids and nonces come from.
     pub random: Random,
+    /// What the loops count.
+    pub metrics: Arc<ServerMetrics>,
 }
 
 impl Options {
@@ -80,6 +84,7 @@ impl Options {
             hold_term: Millis::from_secs(30),
             seed: 0,
             random: Random::default(),
+            metrics: Arc::default(),
         }
     }
 }

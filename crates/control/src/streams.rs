@@ -42,6 +42,11 @@ impl Streams {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many are held.
+    pub(crate) fn count(&self) -> usize {
+        self.lock().held.len()
+    }
+
     /// A stream was attached; it gets deliveries once it is ready.
     pub(crate) fn attach(&self, worker: WorkerId, nonce: Nonce, epoch: Epoch) {
         let stream = Stream { epoch, after: DeliveryNumber(0), heartbeat: None, ready: false };

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use volley_engine::{FleetView, Plan, PlanInput, plan};
 use volley_ledger::{Claim, ClaimReply, Commit, CommitReply, Request, SessionRefusal};
@@ -13,6 +13,7 @@ use volley_store::{StoreError, StoreExt};
 
 use crate::arrivals::Closing;
 use crate::control::UNKNOWN_RETRIES;
+use crate::counted;
 use crate::{Control, Options};
 
 /// Most fleet changes of one claim.
@@ -45,11 +46,13 @@ impl Control {
         let closing = Closing { window, pause, max_size };
         loop {
             if !again {
-                self.arrivals.batch(closing).await;
+                let first = self.arrivals.batch(closing).await;
+                self.options.metrics.turn.phase.observe(["collect"], first.elapsed());
             }
             match self.turn(&mut memory).await {
                 Ok(more) => again = more,
                 Err(broken) => {
+                    self.options.metrics.turn.turns.add_one(["broken"]);
                     if let Broken::Store(error) = broken {
                         tracing::warn!(%error, "a turn was broken off");
                         tokio::time::sleep(AFTER_FAILURE).await;
@@ -78,8 +81,13 @@ impl Control {
             known: memory.view.version(),
             changes_max: CHANGES_MAX,
         };
+        let metrics = &self.options.metrics.turn;
+        let started = Instant::now();
         let claimed = self.call_again(claim).await?.map_err(on_session)?;
+        metrics.phase.observe(["claim"], started.elapsed());
         self.turns.on_claim(claimed.fleet.reload);
+        counted::on_changes(metrics, &claimed.fleet);
+        let started = Instant::now();
         memory.view.apply(&claimed.fleet);
         memory.shapes.extend(claimed.shapes.iter().cloned());
         let mut containers: Vec<Claimed> = std::mem::take(&mut memory.carried).into_values().collect();
@@ -87,14 +95,21 @@ impl Control {
         let shapes: Vec<(ShapeHash, Arc<Shape>)> =
             memory.shapes.iter().map(|(hash, shape)| (*hash, Arc::clone(shape))).collect();
         let plan = self.plan(memory, &claimed, &containers, &shapes);
+        metrics.phase.observe(["plan"], started.elapsed());
+        if !containers.is_empty() {
+            metrics.batch.observe(containers.len() as f64);
+        }
         tracing::debug!(claimed = containers.len(), placed = plan.placements.len(), "a turn");
         let more = claimed.ready > 0 || claimed.fleet.more || !plan.unblocked.is_empty();
         if plan == Plan::default() {
             memory.shapes.clear();
             self.turns.on_idle();
+            metrics.turns.add_one(["idle"]);
             return Ok(more);
         }
+        let started = Instant::now();
         let refused = self.commit(memory, plan).await?;
+        metrics.phase.observe(["commit"], started.elapsed());
         memory.shapes.retain(|hash, _| memory.carried.values().any(|claimed| claimed.shape == *hash));
         Ok(more || refused)
     }
@@ -147,11 +162,16 @@ impl Control {
             holds: plan.holds.clone(),
         };
         let reply: CommitReply = self.call_again(commit).await?.map_err(on_session)?;
+        let metrics = &self.options.metrics.turn;
         let mut refused = 0;
         for ((planned, placement), verdict) in plan.placements.iter().zip(&placements).zip(&reply.placements) {
             let container = &planned.container;
+            if let Err(refusal) = verdict {
+                metrics.refusals.add_one([counted::refusal(*refusal)]);
+            }
             match verdict {
                 Ok(_) => {
+                    counted::on_placed(metrics, container, reply.now);
                     if let Some(shape) = memory.shapes.get(&container.shape) {
                         memory.view.reserve_committed(placement, &shape.resources);
                     }
@@ -166,7 +186,16 @@ impl Control {
         for worker in &reply.fresh {
             memory.view.put_worker(worker);
         }
-        self.turns.on_commit(placements.len() - refused, refused);
+        let placed = placements.len() - refused;
+        self.turns.on_commit(placed, refused);
+        metrics.turns.add_one([if placed > 0 { "placed" } else { "idle" }]);
+        metrics.placements.add(placed as u64);
+        metrics.view_fresh.add(reply.fresh.len() as u64);
+        metrics.returned.add(plan.returned.len() as u64);
+        metrics.unplaceable.add(plan.unplaceable.len() as u64);
+        metrics.holds.add(plan.holds.len() as u64);
+        metrics.marks.add(["marked"], plan.blocked.len() as u64);
+        metrics.marks.add(["unblocked"], plan.unblocked.len() as u64);
         Ok(refused > 0)
     }
 

@@ -4,6 +4,9 @@
 
 mod clock;
 pub mod embedded;
+mod measured;
+
+pub use measured::MeasuredStore;
 
 use std::future::Future;
 use std::pin::Pin;

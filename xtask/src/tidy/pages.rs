@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use super::{Finding, TextFile, Tree};
+use crate::docs::PAGES;
 
 const ARCHITECTURE: &str = "docs/architecture.md";
 const DECISIONS: &str = "docs/decisions";
@@ -39,6 +40,16 @@ pub fn check_decisions(tree: &Tree) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Pages that are made from the code are as the code makes them.
+pub fn check_made(tree: &Tree) -> Vec<Finding> {
+    check_against(tree, PAGES.iter().map(|(path, page)| (Path::new(*path), page())))
+}
+
+fn check_against<'p>(tree: &Tree, pages: impl Iterator<Item = (&'p Path, String)>) -> Vec<Finding> {
+    let old = pages.filter(|(path, page)| markdown(tree, path) != Some(page));
+    old.map(|(path, _)| Finding::new(path, 0, "is not up to date: run `cargo xtask docs`")).collect()
 }
 
 /// Links to files of the tree.

@@ -56,7 +56,8 @@ pub async fn simulated_workers(options: SimulatedWorkers) -> Result<(), Simulate
         let runtime = NoOp { happened: sender, deliveries: Arc::clone(&deliveries) };
         let worker = worker(number, &options);
         let server = options.server.clone();
-        let options = WorkerOptions { server, worker, epoch_file: None, attached: Some(attached.clone()) };
+        let attached = Some(attached.clone());
+        let options = WorkerOptions { server, worker, epoch_file: None, attached, metrics: Arc::default() };
         agents.spawn(volley_agent::run(options, Arc::new(runtime), happened, ending.clone()));
     }
     let mut lines = lines_of_input();

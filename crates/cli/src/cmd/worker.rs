@@ -1,7 +1,9 @@
 //! `volley worker`: offers this machine's capacity to a server and runs what it places here.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use serde_json::json;
@@ -38,6 +40,9 @@ pub struct Worker {
     /// Folder of its containers' directories and output; one worker process each (default: .volley/workers/NAME).
     #[arg(long, value_name = "DIR", env = "VOLLEY_WORKER_STATE")]
     state: Option<PathBuf>,
+    /// Show metrics at /metrics of this address; port 0 picks a free one.
+    #[arg(long, value_name = "ADDRESS", env = "VOLLEY_WORKER_METRICS")]
+    metrics: Option<SocketAddr>,
 }
 
 /// Runs until it is interrupted; then ends its containers and leaves. Interrupted again, it kills them.
@@ -49,14 +54,20 @@ pub async fn worker(flags: &Worker, server: &str, format: Format) -> Result<(), 
     for note in &offer.notes {
         eprintln!("note: {note}");
     }
+    let shown = show_metrics(flags, &fleet).await?;
     fleet.start(offer, &state)?;
     let gave_up = async {
         fleet.attached(1).await?;
         match format {
             Format::Table => {
                 eprintln!("worker {name} is attached to {server}; state in {}; Ctrl-C ends it", state.display());
+                if let Some(address) = shown {
+                    eprintln!("metrics at http://{address}/metrics");
+                }
             }
-            Format::Json => output::write_json_line(json!({ "worker": name, "server": server, "state": state }))?,
+            Format::Json => output::write_json_line(
+                json!({ "worker": name, "server": server, "state": state, "metrics": shown.map(|at| format!("http://{at}/metrics")) }),
+            )?,
             Format::Quiet => output::write_line(name.as_str())?,
         }
         Err(fleet.first_to_give_up().await)
@@ -115,4 +126,13 @@ fn declared_gpus(declared: &[GpuRequest]) -> Result<Vec<String>, CommandError> {
         gpus.extend(std::iter::repeat_n(kinds[0].clone(), usize::from(request.count)));
     }
     Ok(gpus)
+}
+
+/// Answers at the address for metrics from now on, if one was given; the address it got.
+async fn show_metrics(flags: &Worker, fleet: &Fleet) -> Result<Option<SocketAddr>, CommandError> {
+    let Some(listen) = flags.metrics else { return Ok(None) };
+    let shown = volley_api::serve_worker_metrics(listen, Arc::clone(&fleet.metrics)).await;
+    let (address, serving) = shown.map_err(|error| CommandError::Unreachable(format!("--metrics: {error}")))?;
+    tokio::spawn(serving);
+    Ok(Some(address))
 }

@@ -1,0 +1,20 @@
+//! `cargo xtask docs`: pages that are made from the code, and the rule that they are up to date.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+/// A page: where it lies, and what makes it.
+type Page = (&'static str, fn() -> String);
+
+/// All of them.
+pub const PAGES: &[Page] = &[("docs/metrics.md", volley_metrics::page)];
+
+/// Writes all pages.
+pub fn write(root: &Path) -> Result<()> {
+    for (path, page) in PAGES {
+        std::fs::write(root.join(path), page()).with_context(|| format!("cannot write {path}"))?;
+        println!("wrote {path}");
+    }
+    Ok(())
+}
