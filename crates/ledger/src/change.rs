@@ -7,7 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use volley_model::{
     ArrivalNumber, Attempt, ContainerId, Epoch, EventNumber, FleetVersion, GpuGrant, GroupId, Millis, Outcome, Pool,
-    PoolName, Spec, SpecHash, Tenant, TenantName, Timestamp, Token, TokenId, Worker, WorkerId, WorkerStatus,
+    PoolName, PoolStanding, Provisioning, Spec, SpecHash, Tenant, TenantName, Timestamp, Token, TokenId, Worker,
+    WorkerId, WorkerStatus,
 };
 
 use crate::Event;
@@ -51,7 +52,7 @@ pub enum Change {
     RemoveWorker(WorkerId),
     /// A pool.
     PutPool(Pool),
-    /// It was removed.
+    /// It was removed, and its standing with it.
     RemovePool(PoolName),
     /// A tenant's limits.
     PutTenant(Tenant),
@@ -61,6 +62,12 @@ pub enum Change {
     PutToken(Token),
     /// It ended long ago.
     RemoveToken(TokenId),
+    /// A bought machine's record.
+    PutMachine(Arc<Provisioning>),
+    /// It is destroyed, or never was.
+    RemoveMachine(WorkerId),
+    /// How a pool does with its provisioner.
+    PutStanding(PoolStanding),
     /// Events below this number are forgotten.
     PruneEvents(EventNumber),
 }
@@ -238,4 +245,8 @@ pub struct StoredWorker {
     pub drain_until: Option<Timestamp>,
     /// Containers that ever finished on it.
     pub finished: u64,
+    /// Why it was cordoned by itself, if it was.
+    pub quarantine: Option<String>,
+    /// Specs that it could not run since it last ran one.
+    pub failing: Vec<SpecHash>,
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use volley_model::{ContainerId, EventNumber, GroupId, Timestamp, WorkerId};
+use volley_model::{ContainerId, EventNumber, GroupId, PoolName, Timestamp, WorkerId};
 
 use crate::{Change, ChangeSet, Counters, Event, EventKind, Hint};
 
@@ -16,6 +16,8 @@ pub(crate) struct Effects {
     pub(crate) progress: BTreeSet<GroupId>,
     pub(crate) marks: BTreeSet<(GroupId, u32)>,
     pub(crate) workers: BTreeSet<WorkerId>,
+    pub(crate) machines: BTreeSet<WorkerId>,
+    pub(crate) standings: BTreeSet<PoolName>,
     pub(crate) outbox: BTreeSet<WorkerId>,
     /// Containers that became ready in shapes that are not blocked.
     pub(crate) ready: u32,

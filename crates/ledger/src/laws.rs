@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use volley_model::{ContainerId, ContainerState, Free};
+use volley_model::{ContainerId, ContainerState, Free, Stage, WorkerStatus};
 
 use crate::Audit;
 use crate::ledger::Ledger;
@@ -41,6 +41,7 @@ impl Ledger {
         self.check_tenants(&mut violations);
         self.check_tokens(&mut violations);
         self.check_feed(&mut violations);
+        self.check_machines(&mut violations);
         violations.truncate(VIOLATIONS_MAX);
         audit.violations = violations;
         audit
@@ -233,6 +234,45 @@ impl Ledger {
         let ending = self.tokens.values().filter(|token| token.ends_at().is_some()).count();
         if (self.tokens_by_hash.len(), self.tokens_until.len()) != (self.tokens.len(), ending) {
             violations.push("law 12: the lists of the tokens hold one that is not".to_owned());
+        }
+    }
+
+    /// A bought machine is on its way, or its worker registered, or it is being destroyed; and no pool has more than it may.
+    pub fn check_machines(&self, violations: &mut Vec<String>) {
+        for (id, record) in &self.machines {
+            let worker = self.workers.get(id);
+            if worker.is_some_and(|worker| worker.worker.pool != record.pool) {
+                violations.push(format!("machine {id} is of pool {} and its worker is not", record.pool));
+            }
+            if record.stage.is_in_flight() && worker.is_some() {
+                violations.push(format!("machine {id} is on its way and has registered"));
+            }
+            if matches!(record.stage, Stage::Destroying { .. })
+                && worker.is_some_and(|w| w.status() == WorkerStatus::Ready)
+            {
+                violations.push(format!("machine {id} is to be destroyed and takes new work"));
+            }
+        }
+        for (name, pool) in &self.pools {
+            let of_pool = self.machines.values().filter(|record| record.pool == *name);
+            // A limit that was lowered binds what is bought after.
+            let bought_under_it = of_pool.clone().any(|record| record.pool_version == pool.version);
+            let (machines, in_flight) = self.machines_of(name);
+            match &pool.elastic {
+                None if machines > 0 => {
+                    violations.push(format!("pool {name} has {machines} machines and no provisioner"))
+                }
+                Some(elastic) if bought_under_it && (machines > elastic.max || in_flight > elastic.in_flight_max) => {
+                    let (max, limit) = (elastic.max, elastic.in_flight_max);
+                    violations.push(format!(
+                        "pool {name} has {machines} machines of {max}, {in_flight} on their way of {limit}"
+                    ));
+                }
+                _ => {}
+            }
+        }
+        for record in self.machines.values().filter(|record| !self.pools.contains_key(&record.pool)) {
+            violations.push(format!("machine {} is of pool {}, which is not there", record.worker, record.pool));
         }
     }
 

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use volley_model::{
-    ArrivalNumber, ContainerId, EventNumber, FleetVersion, GroupId, Pool, PoolName, SecretHash, SessionId, Spec,
-    SpecHash, TenantName, Timestamp, Token, TokenId, WorkerId,
+    ArrivalNumber, ContainerId, EventNumber, FleetVersion, GroupId, Pool, PoolName, PoolStanding, Provisioning,
+    ScaleLead, SecretHash, SessionId, Spec, SpecHash, TenantName, Timestamp, Token, TokenId, WorkerId,
 };
 
 use crate::effects::Effects;
@@ -41,6 +41,12 @@ pub struct Ledger {
     pub(crate) drains: BTreeSet<(Timestamp, WorkerId)>,
     pub(crate) holds: BTreeSet<(Timestamp, WorkerId)>,
     pub(crate) pools: BTreeMap<PoolName, Pool>,
+    /// Bought machines that are not destroyed.
+    pub(crate) machines: BTreeMap<WorkerId, Arc<Provisioning>>,
+    pub(crate) standings: BTreeMap<PoolName, PoolStanding>,
+    pub(crate) lead: Option<ScaleLead>,
+    /// Of the last leader.
+    pub(crate) lead_term: u64,
     pub(crate) sessions: BTreeMap<SessionId, Session>,
     /// Tenants with limits or waiting containers.
     pub(crate) tenants: BTreeMap<TenantName, TenantEntry>,
@@ -80,6 +86,10 @@ impl Ledger {
             drains: BTreeSet::new(),
             holds: BTreeSet::new(),
             pools: BTreeMap::new(),
+            machines: BTreeMap::new(),
+            standings: BTreeMap::new(),
+            lead: None,
+            lead_term: 0,
             sessions: BTreeMap::new(),
             tenants: BTreeMap::new(),
             tokens: BTreeMap::new(),
@@ -113,15 +123,16 @@ impl Ledger {
             Operation::Stop(op) => Reply::Stop(self.stop(&op, &mut out)),
             Operation::SetSchedulable(op) => Reply::SetSchedulable(self.set_schedulable(&op, &mut out)),
             Operation::Sweep(op) => Reply::Sweep(self.sweep(&op, &mut out)),
-            Operation::ApplyPool(op) => {
-                self.apply_pool(op.pool, &mut out);
-                Reply::ApplyPool(())
-            }
+            Operation::ApplyPool(op) => Reply::ApplyPool(self.apply_pool(op, &mut out)),
             Operation::RemovePool(op) => Reply::RemovePool(self.remove_pool(&op.pool, &mut out)),
             Operation::CreateToken(op) => Reply::CreateToken(self.create_token(op, &mut out)),
             Operation::RevokeToken(op) => Reply::RevokeToken(self.revoke_token(op.token, &mut out)),
             Operation::ApplyTenant(op) => Reply::ApplyTenant(self.apply_tenant(op.tenant, &mut out)),
             Operation::RemoveTenant(op) => Reply::RemoveTenant(self.remove_tenant(&op.tenant, &mut out)),
+            Operation::LeadScaling(op) => Reply::LeadScaling(self.lead_scaling(&op)),
+            Operation::Provision(op) => Reply::Provision(self.provision(&op, &mut out)),
+            Operation::NoteMachines(op) => Reply::NoteMachines(self.note_machines(&op, &mut out)),
+            Operation::Retire(op) => Reply::Retire(self.retire(&op, &mut out)),
         };
         (reply, self.finish_effects(out))
     }
@@ -162,6 +173,14 @@ impl Ledger {
         for worker in std::mem::take(&mut out.workers) {
             let Some(entry) = self.workers.get(&worker) else { continue };
             out.change(Change::PutWorker(entry.stored()));
+        }
+        for machine in std::mem::take(&mut out.machines) {
+            let Some(record) = self.machines.get(&machine) else { continue };
+            out.change(Change::PutMachine(Arc::clone(record)));
+        }
+        for pool in std::mem::take(&mut out.standings) {
+            let Some(standing) = self.standings.get(&pool) else { continue };
+            out.change(Change::PutStanding(standing.clone()));
         }
         // What became ready and was claimed or blocked in the same breath is nobody's to fetch.
         out.ready = out.ready.min(u32::try_from(self.queues.ready()).unwrap_or(u32::MAX));

@@ -3,8 +3,8 @@
 
 use volley_model::{
     Attempt, BlockedMark, ClaimNumber, CommitNumber, ContainerId, DeliveryNumber, Epoch, FleetVersion, GroupId,
-    HoldRequest, Millis, Nonce, Placement, Pool, PoolName, Progress, Role, SecretHash, SessionId, ShapeHash,
-    Submission, Tenant, TenantName, TokenId, Worker, WorkerId,
+    HoldRequest, Millis, Nonce, Placement, Pool, PoolName, PoolVersion, Progress, RetireCause, Role, ScaleLead,
+    SecretHash, SessionId, ShapeHash, Submission, Tenant, TenantName, TokenId, Worker, WorkerId,
 };
 
 /// One call to the ledger.
@@ -29,6 +29,10 @@ pub enum Operation {
     RevokeToken(RevokeToken),
     ApplyTenant(ApplyTenant),
     RemoveTenant(RemoveTenant),
+    LeadScaling(LeadScaling),
+    Provision(Provision),
+    NoteMachines(NoteMachines),
+    Retire(Retire),
 }
 
 /// Accepts a group of containers, or gives the group that the same client key made before.
@@ -218,8 +222,12 @@ pub struct Sweep {
 /// Creates or changes a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApplyPool {
-    /// Its record.
+    /// Its record. The version in it does not count.
     pub pool: Pool,
+    /// Only if this is still the record's version; [`PoolVersion`] 0 when there is none yet.
+    pub expected: Option<PoolVersion>,
+    /// Forget failures and quarantine: its owner has looked at it.
+    pub renew: bool,
 }
 
 /// Removes a pool that has no workers.
@@ -265,6 +273,78 @@ pub struct ApplyTenant {
 pub struct RemoveTenant {
     /// Its name.
     pub tenant: TenantName,
+}
+
+/// Takes or renews the right to buy and give up machines: one session's at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeadScaling {
+    /// Who asks.
+    pub session: SessionId,
+}
+
+/// Writes the records of machines, before anybody is asked to make them. Each is checked alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Provision {
+    /// The leader.
+    pub session: SessionId,
+    /// Its term; an older one has no say.
+    pub term: u64,
+    /// One record each.
+    pub machines: Vec<NewMachine>,
+}
+
+/// A machine to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewMachine {
+    /// The record's id, new: the name of the worker that it will register. Sent again, it counts once.
+    pub worker: WorkerId,
+    /// Of this pool.
+    pub pool: PoolName,
+    /// The pool's record planned against.
+    pub pool_version: PoolVersion,
+}
+
+/// What provisioners answered about machines. Each is noted alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoteMachines {
+    /// The leader.
+    pub session: SessionId,
+    /// Its term; an older one has no say.
+    pub term: u64,
+    /// Record's id and answer.
+    pub notes: Vec<(WorkerId, MachineSaid)>,
+    /// Chance in thousandths, for the wait after a failure.
+    pub jitter: u16,
+}
+
+/// A provisioner's answer about one machine. An answer that did not come is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MachineSaid {
+    /// It is there, by this name of the provisioner's own.
+    Created {
+        /// For people.
+        handle: String,
+    },
+    /// It is not there and will not come: its record goes.
+    Failed {
+        /// In words.
+        reason: String,
+    },
+    /// It is gone: the record of a machine that was to be destroyed goes.
+    Destroyed,
+}
+
+/// Gives machines up. Each is checked alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retire {
+    /// The leader.
+    pub session: SessionId,
+    /// Its term; an older one has no say.
+    pub term: u64,
+    /// Record's id and why.
+    pub machines: Vec<(WorkerId, RetireCause)>,
+    /// Chance in thousandths, for the wait after one that did not register.
+    pub jitter: u16,
 }
 
 /// What a server asks for to hand to one worker's stream: messages after a place in its outbox. A read.
@@ -318,10 +398,14 @@ requests! {
     Stop => Result<crate::StopReply, crate::NotFound>,
     SetSchedulable => Result<(), crate::NotFound>,
     Sweep => crate::SweepReply,
-    ApplyPool => (),
+    ApplyPool => Result<PoolVersion, crate::ApplyPoolRefusal>,
     RemovePool => Result<(), crate::RemovePoolRefusal>,
     CreateToken => Result<volley_model::Token, crate::TokenRefusal>,
     RevokeToken => Result<volley_model::Token, crate::NotFound>,
     ApplyTenant => Result<(), crate::TenantRefusal>,
     RemoveTenant => Result<(), crate::NotFound>,
+    LeadScaling => Result<ScaleLead, crate::ScaleRefusal>,
+    Provision => Result<Vec<Result<(), crate::ProvisionRefusal>>, crate::ScaleRefusal>,
+    NoteMachines => Result<Vec<bool>, crate::ScaleRefusal>,
+    Retire => Result<Vec<bool>, crate::ScaleRefusal>,
 }

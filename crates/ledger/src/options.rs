@@ -9,6 +9,14 @@ pub struct LedgerOptions {
     pub worker_lease: Millis,
     /// A session's lease: its claims are stuck for that long when a server dies.
     pub session_lease: Millis,
+    /// How long the right to buy machines lasts without being renewed: nobody buys for that long when a leader dies.
+    pub scale_lease: Millis,
+    /// Specs that a worker fails in a row before it is cordoned: fewer may be the specs' own fault.
+    pub failing_specs_max: usize,
+    /// Most blocked shapes whose demand is told, the best scores first.
+    pub demand_shapes_max: usize,
+    /// Scores of one shape that are told apart in its demand.
+    pub demand_runs_max: usize,
     /// How long a client key gives the same group.
     pub key_retention: Millis,
     /// Most containers that may wait (queued or claimed).
@@ -50,6 +58,10 @@ impl Default for LedgerOptions {
         Self {
             worker_lease: Millis::from_secs(60),
             session_lease: Millis::from_secs(15),
+            scale_lease: Millis::from_secs(10),
+            failing_specs_max: 5,
+            demand_shapes_max: 1_000,
+            demand_runs_max: 64,
             key_retention: Millis::from_secs(24 * 3600),
             backlog_max: 1_000_000,
             workers_max: 100_000,

@@ -8,7 +8,7 @@ use volley_model::{
     TenantName, Timestamp, Token, TokenId, WorkerId,
 };
 
-use volley_model::WorkerView;
+use volley_model::{FleetChanges, FleetVersion, ScaleState, WorkerView};
 
 use crate::{Audit, Event, Overview, TakeFrom, Taken, Waiting};
 
@@ -35,6 +35,15 @@ pub enum Query {
     },
     /// All pools.
     Pools,
+    /// What changed in the fleet, for who does not plan turns: as a claim tells it, without claiming.
+    Fleet {
+        /// Version up to which the caller knows the fleet; 0 for a full load.
+        known: FleetVersion,
+        /// At most this many changes.
+        max: u32,
+    },
+    /// All that a scale plan needs beside the fleet.
+    Scale,
     /// Events after a number, at most so many.
     Events {
         /// Exclusive; 0 from the oldest kept.
@@ -102,6 +111,8 @@ pub enum Answer {
         more: bool,
     },
     Pools(Vec<Pool>),
+    Fleet(Box<FleetChanges>),
+    Scale(Box<ScaleState>),
     Events(EventPage),
     /// Live or ended; whoever asks has a clock.
     Token(Option<Box<Token>>),
@@ -224,4 +235,8 @@ pub struct WorkerRecord {
     pub containers: u32,
     /// Containers that ever finished on it.
     pub finished: u64,
+    /// Since when it runs nothing, or is lost.
+    pub idle_since: Timestamp,
+    /// Why it was cordoned by itself, if it was.
+    pub quarantine: Option<String>,
 }

@@ -227,6 +227,8 @@ impl Ledger {
             lease_until: entry.lease_until,
             containers: entry.attempts.len() as u32,
             finished: entry.finished,
+            idle_since: entry.idle_since,
+            quarantine: entry.quarantine.clone(),
         };
         page(self.workers.range((start_after(after), Bound::Unbounded)).map(record), max)
     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use volley_model::{
     Attempt, Claimed, ContainerId, ContainerState, DeliveryNumber, Epoch, FleetChanges, FleetVersion, GpuGrant,
-    GroupId, Millis, Nonce, Refusal, SessionId, Shape, ShapeHash, Spec, SpecHash, TenantName, Timestamp, Token,
-    WaitReason, WorkerId, WorkerStatus, WorkerView,
+    GroupId, Millis, Nonce, PoolVersion, Refusal, ScaleLead, SessionId, Shape, ShapeHash, Spec, SpecHash, TenantName,
+    Timestamp, Token, WaitReason, WorkerId, WorkerStatus, WorkerView,
 };
 
 /// One reply per operation, of the same name.
@@ -25,12 +25,18 @@ pub enum Reply {
     Stop(Result<StopReply, NotFound>),
     SetSchedulable(Result<(), NotFound>),
     Sweep(SweepReply),
-    ApplyPool(()),
+    ApplyPool(Result<PoolVersion, ApplyPoolRefusal>),
     RemovePool(Result<(), RemovePoolRefusal>),
     CreateToken(Result<Token, TokenRefusal>),
     RevokeToken(Result<Token, NotFound>),
     ApplyTenant(Result<(), TenantRefusal>),
     RemoveTenant(Result<(), NotFound>),
+    LeadScaling(Result<ScaleLead, ScaleRefusal>),
+    Provision(Result<Vec<Result<(), ProvisionRefusal>>, ScaleRefusal>),
+    /// Whether each was noted.
+    NoteMachines(Result<Vec<bool>, ScaleRefusal>),
+    /// Whether each is given up.
+    Retire(Result<Vec<bool>, ScaleRefusal>),
 }
 
 /// A group was accepted, now or before.
@@ -240,6 +246,78 @@ pub struct SweepReply {
     pub now: Timestamp,
 }
 
+/// Why a pool was not applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyPoolRefusal {
+    /// Someone else changed it.
+    #[error("the pool was changed meanwhile (it is at version {version} now); look at it and apply again")]
+    Changed {
+        /// Its version; 0 when there is none.
+        version: PoolVersion,
+    },
+    /// Their maker would be forgotten.
+    #[error(
+        "{machines} machines of the pool were made by its present provisioner; \
+         set max to 0, wait until they are gone, then change the provisioner"
+    )]
+    HasMachines {
+        /// How many.
+        machines: u32,
+    },
+}
+
+/// Why a call about machines was refused as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ScaleRefusal {
+    /// It was swept or never opened; open a new one.
+    #[error("the session has ended")]
+    SessionEnded,
+    /// Another session may buy at present, or nobody, or this one in a later term.
+    #[error("this session does not lead")]
+    NotLeading {
+        /// Who does.
+        lead: Option<ScaleLead>,
+    },
+}
+
+/// Why a machine's record was not written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ProvisionRefusal {
+    /// There is none, or its workers come by themselves.
+    #[error("there is no such elastic pool")]
+    NoSuchPool,
+    /// Plan again.
+    #[error("the pool was changed meanwhile")]
+    PoolChanged,
+    /// A worker, or a machine of another pool, has the name.
+    #[error("the id is taken")]
+    IdTaken,
+    /// It has as many machines as it may.
+    #[error("the pool is at its maximum of {max} machines")]
+    AtMax {
+        /// Its limit.
+        max: u32,
+    },
+    /// So many are on their way already.
+    #[error("{limit} machines of the pool are on their way, which is the limit")]
+    InFlight {
+        /// Its limit.
+        limit: u32,
+    },
+    /// So many were bought in this minute.
+    #[error("{limit} machines of the pool were bought this minute, which is the limit")]
+    MinuteLimit {
+        /// Its limit.
+        limit: u32,
+    },
+    /// Purchases failed.
+    #[error("the pool waits after a failure")]
+    Waits {
+        /// Until then.
+        until: Timestamp,
+    },
+}
+
 /// Why a pool was not removed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RemovePoolRefusal {
@@ -251,6 +329,12 @@ pub enum RemovePoolRefusal {
     HasWorkers {
         /// How many.
         workers: u32,
+    },
+    /// It has machines.
+    #[error("{machines} machines of the pool are not destroyed; set max and min to 0 and drain its workers first")]
+    HasMachines {
+        /// How many.
+        machines: u32,
     },
 }
 

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use volley_model::{
-    ContainerId, DeliveryNumber, EventNumber, Pool, Shape, SpecHash, Tenant, Timestamp, Token, WorkerId, WorkerStatus,
+    ContainerId, DeliveryNumber, EventNumber, Pool, PoolStanding, Provisioning, Shape, SpecHash, Tenant, Timestamp,
+    Token, WorkerId, WorkerStatus,
 };
 
 use crate::effects::Effects;
@@ -37,6 +38,10 @@ pub struct Stored {
     pub tenants: Vec<Tenant>,
     /// Tokens.
     pub tokens: Vec<Token>,
+    /// Bought machines that are not destroyed.
+    pub machines: Vec<Arc<Provisioning>>,
+    /// How pools do with their provisioners.
+    pub standings: Vec<PoolStanding>,
     /// The oldest event kept; 1 when none was pruned.
     pub events_floor: EventNumber,
 }
@@ -67,6 +72,8 @@ impl Ledger {
             ledger.touch(FeedKey::Pool(pool.name.clone()), false);
             ledger.pools.insert(pool.name.clone(), pool);
         }
+        ledger.machines = stored.machines.into_iter().map(|record| (record.worker.clone(), record)).collect();
+        ledger.standings = stored.standings.into_iter().map(|standing| (standing.pool.clone(), standing)).collect();
         for worker in stored.workers {
             ledger.restore_worker(worker);
         }
@@ -128,6 +135,9 @@ impl Ledger {
             outbox: Default::default(),
             last_delivery: DeliveryNumber(0),
             finished: stored.finished,
+            idle_since: self.counters.now,
+            failing: stored.failing.into_iter().collect(),
+            quarantine: stored.quarantine,
         };
         self.leases.insert((lease_until, id.clone()));
         if let Some(until) = stored.drain_until {

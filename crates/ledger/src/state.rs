@@ -156,6 +156,12 @@ pub(crate) struct WorkerEntry {
     pub(crate) outbox: BTreeMap<DeliveryNumber, ContainerId>,
     pub(crate) last_delivery: DeliveryNumber,
     pub(crate) finished: u64,
+    /// Since when it runs nothing, or is lost.
+    pub(crate) idle_since: Timestamp,
+    /// Specs that it could not run since it last ran one.
+    pub(crate) failing: BTreeSet<SpecHash>,
+    /// Why it was cordoned by itself, until its owner opens it.
+    pub(crate) quarantine: Option<String>,
 }
 
 impl WorkerEntry {

@@ -54,6 +54,8 @@ impl WorkerEntry {
             status: self.admin,
             drain_until: self.drain_until,
             finished: self.finished,
+            quarantine: self.quarantine.clone(),
+            failing: self.failing.iter().copied().collect(),
         }
     }
 }
@@ -78,6 +80,8 @@ impl Ledger {
             pools: self.pools.values().cloned().collect(),
             tenants: self.tenants.values().filter_map(|entry| entry.limits.clone()).collect(),
             tokens: self.tokens.values().cloned().collect(),
+            machines: self.machines.values().cloned().collect(),
+            standings: self.standings.values().cloned().collect(),
             events_floor: self.events_floor,
         }
     }

@@ -115,6 +115,10 @@ impl Ledger {
             Outcome::Lost => Some(RetryOn::Lost),
             _ => None,
         };
+        let (worker, spec_hash) = (bound.worker.clone(), container.spec_hash);
+        self.judge_worker(&worker, spec_hash, &outcome, out);
+        let container = self.live.get_mut(&id).expect("checked: the container is live");
+        let bound = container.bound().expect("checked: the container is bound");
         if let Some((by, _)) = &bound.stop {
             let outcome = Outcome::Stopped { by: by.clone() };
             return self.finish(id, outcome, out);
@@ -139,6 +143,9 @@ impl Ledger {
         let released = worker.free.release(&worker.worker.capacity, &spec.resources, &bound.gpus);
         assert!(released, "law 9: {id} is released once from {}", bound.worker);
         worker.attempts.remove(&id);
+        if worker.attempts.is_empty() {
+            worker.idle_since = self.counters.now;
+        }
         if let Some(number) = bound.outbox {
             worker.outbox.remove(&number);
         }

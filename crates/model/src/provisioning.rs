@@ -119,6 +119,8 @@ pub struct PoolStanding {
     pub pool: PoolName,
     /// Purchases that failed since the last that succeeded.
     pub failures: u32,
+    /// When the last failure was counted.
+    pub failed_at: Timestamp,
     /// The last failure in words.
     pub last_failure: Option<String>,
     /// Nothing is bought before then.
@@ -142,6 +144,7 @@ impl PoolStanding {
         Self {
             pool,
             failures: 0,
+            failed_at: Timestamp(0),
             last_failure: None,
             retry_at: Timestamp(0),
             quarantined: false,

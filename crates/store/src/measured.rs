@@ -84,6 +84,10 @@ fn operation_name(operation: &Operation) -> &'static str {
         Operation::RevokeToken(_) => "revoke_token",
         Operation::ApplyTenant(_) => "apply_tenant",
         Operation::RemoveTenant(_) => "remove_tenant",
+        Operation::LeadScaling(_) => "lead_scaling",
+        Operation::Provision(_) => "provision",
+        Operation::NoteMachines(_) => "note_machines",
+        Operation::Retire(_) => "retire",
     }
 }
 
@@ -102,5 +106,7 @@ fn query_name(query: &Query) -> &'static str {
         Query::Take(_) => "take",
         Query::Audit => "audit",
         Query::Overview { .. } => "overview",
+        Query::Fleet { .. } => "fleet",
+        Query::Scale => "scale",
     }
 }

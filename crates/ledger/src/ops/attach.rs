@@ -28,11 +28,15 @@ impl Ledger {
             (false, _) => self.register(&op),
         }
         if !self.pools.contains_key(&op.worker.pool) {
-            self.apply_pool(Pool::with_defaults(op.worker.pool.clone()), out);
+            self.put_pool(Pool::with_defaults(op.worker.pool.clone()), out);
         }
+        self.machine_registered(&op.worker, out);
         let entry = self.workers.get_mut(&id).expect("registered above");
         entry.stream = Some((op.session, op.stream));
         let back = entry.lost_at.take().is_some() || !known;
+        if back {
+            entry.idle_since = self.counters.now;
+        }
         let (epoch, status) = (entry.epoch, entry.status());
         self.renew_worker(&id);
         out.workers.insert(id.clone());
@@ -48,6 +52,9 @@ impl Ledger {
     }
 
     fn may_attach(&self, op: &Attach) -> Result<(), AttachRefusal> {
+        if self.is_kept_for_machine(&op.worker) {
+            return Err(AttachRefusal::NameInUse { worker: op.worker.id.clone() });
+        }
         let Some(entry) = self.workers.get(&op.worker.id) else {
             if self.workers.len() as u64 >= u64::from(self.options.workers_max) {
                 return Err(AttachRefusal::TooManyWorkers { limit: self.options.workers_max });
@@ -90,6 +97,9 @@ impl Ledger {
             outbox: Default::default(),
             last_delivery: DeliveryNumber(0),
             finished: 0,
+            idle_since: self.counters.now,
+            failing: BTreeSet::new(),
+            quarantine: None,
         };
         self.leases.insert((entry.lease_until, op.worker.id.clone()));
         self.workers.insert(op.worker.id.clone(), entry);

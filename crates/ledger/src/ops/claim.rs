@@ -65,6 +65,12 @@ impl Ledger {
         claimed
     }
 
+    /// What changed in the fleet since `known`, for who does not claim.
+    #[must_use]
+    pub fn fleet(&self, known: FleetVersion, max: u32) -> FleetChanges {
+        self.fleet_changes(known, false, max as usize)
+    }
+
     /// What changed in the fleet since `known`. `max` bounds increments; a reload is bounded by `workers_max`.
     fn fleet_changes(&self, known: FleetVersion, first: bool, max: usize) -> FleetChanges {
         let reload = first || known > self.counters.fleet_version || self.feed.must_reload(known);

@@ -4,6 +4,7 @@ mod access;
 mod attach;
 mod claim;
 mod commit;
+mod machine;
 mod pool;
 mod report;
 mod session;
@@ -13,4 +14,5 @@ mod submit;
 mod sweep;
 mod worker;
 
+pub use machine::JITTER_MAX;
 pub(crate) use submit::score_of;

@@ -38,6 +38,7 @@ impl Ledger {
             self.unclaim(container, out);
         }
         self.sessions.remove(&id);
+        self.lead = self.lead.filter(|lead| lead.session != id);
         self.queues.hand_back(id);
     }
 }

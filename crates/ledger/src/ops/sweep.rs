@@ -109,6 +109,7 @@ impl Ledger {
         let now = self.counters.now;
         let entry = self.workers.get_mut(id).expect("the caller has seen it");
         entry.lost_at = Some(now);
+        entry.idle_since = now;
         entry.stream = None;
         if let Some(hold) = entry.hold.take() {
             self.holds.remove(&(hold.until, id.clone()));
@@ -125,6 +126,14 @@ impl Ledger {
         }
         self.touch_worker(id);
         self.forget_lost(id, now, out);
+    }
+
+    /// A worker's machine is destroyed: whatever it held is lost, and it is gone.
+    pub(crate) fn end_worker(&mut self, id: &WorkerId, out: &mut Effects) {
+        for container in self.workers[id].attempts.clone() {
+            self.end_attempt(container, Outcome::Lost, out);
+        }
+        self.remove_worker(id, out);
     }
 
     /// A lost worker is listed for a while, and what it was to keep is kept for a while.

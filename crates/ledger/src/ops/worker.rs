@@ -1,6 +1,6 @@
 //! Cordon, uncordon, drain.
 
-use volley_model::{Millis, StopCause, WorkerId, WorkerStatus};
+use volley_model::{Millis, Outcome, SpecHash, Stage, StopCause, WorkerId, WorkerStatus};
 
 use crate::effects::Effects;
 use crate::ledger::Ledger;
@@ -10,6 +10,12 @@ impl Ledger {
     pub(crate) fn set_schedulable(&mut self, op: &SetSchedulable, out: &mut Effects) -> Result<(), NotFound> {
         let now = self.counters.now;
         let not_found = || NotFound { what: format!("worker {}", op.worker) };
+        let given_up = self.machines.get(&op.worker).map(|record| record.stage);
+        if let Some(Stage::Draining { .. } | Stage::Destroying { .. }) = given_up
+            && !matches!(op.to, Schedulable::Drain { .. })
+        {
+            return Err(NotFound { what: format!("worker {} that stays: its machine is given up", op.worker) });
+        }
         let entry = self.workers.get_mut(&op.worker).ok_or_else(not_found)?;
         let (admin, drain_until) = match op.to {
             Schedulable::Open => (WorkerStatus::Ready, None),
@@ -26,6 +32,10 @@ impl Ledger {
         }
         if let Some(until) = entry.drain_until.take() {
             self.drains.remove(&(until, op.worker.clone()));
+        }
+        if admin == WorkerStatus::Ready {
+            entry.quarantine = None;
+            entry.failing.clear();
         }
         let changed = entry.admin != admin;
         entry.admin = admin;
@@ -50,6 +60,41 @@ impl Ledger {
         Ok(())
     }
 
+    /// Counts the specs that a worker could not run, since it last ran one. One that fails several is cordoned, with
+    /// the reason, until its owner opens it: what is wrong is the worker and not the specs. Exit codes are the
+    /// containers' own.
+    pub(crate) fn judge_worker(&mut self, id: &WorkerId, spec: SpecHash, outcome: &Outcome, out: &mut Effects) {
+        let limit = self.options.failing_specs_max;
+        let entry = self.workers.get_mut(id).expect("law 8: a bound container's worker is known");
+        let reason = match outcome {
+            Outcome::Exited { .. } => {
+                if !entry.failing.is_empty() {
+                    entry.failing.clear();
+                    out.workers.insert(id.clone());
+                }
+                return;
+            }
+            Outcome::Failed { reason } => reason,
+            _ => return,
+        };
+        if entry.admin != WorkerStatus::Ready {
+            return;
+        }
+        entry.failing.insert(spec);
+        out.workers.insert(id.clone());
+        if entry.failing.len() < limit {
+            return;
+        }
+        entry.failing.clear();
+        let last: String = reason.chars().take(QUARANTINE_CHARS_MAX).collect();
+        entry.quarantine = Some(format!("it could not run {limit} different specs in a row; the last: {last}"));
+        entry.admin = WorkerStatus::Cordoned;
+        entry.revision = entry.revision.next();
+        let status = entry.status();
+        self.touch_worker(id);
+        out.event(&mut self.counters, EventKind::Worker { worker: id.clone(), status });
+    }
+
     /// A drain's deadline passed: what still runs is asked to stop.
     pub(crate) fn end_drain(&mut self, id: &WorkerId, out: &mut Effects) {
         let Some(entry) = self.workers.get(id) else { return };
@@ -59,3 +104,6 @@ impl Ledger {
         }
     }
 }
+
+/// Longest cause of a quarantine that is kept, in characters.
+const QUARANTINE_CHARS_MAX: usize = 300;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use volley_ledger::change::{Counters, StoredFinished, StoredGroup, StoredKey, StoredLive, StoredWorker};
 use volley_ledger::{Change, ChangeSet, Event, Stored};
 use volley_model::{
-    ContainerId, EventNumber, GroupId, Pool, PoolName, Spec, SpecHash, Tenant, TenantName, Timestamp, Token, TokenId,
-    WorkerId,
+    ContainerId, EventNumber, GroupId, Pool, PoolName, PoolStanding, Provisioning, Spec, SpecHash, Tenant, TenantName,
+    Timestamp, Token, TokenId, WorkerId,
 };
 
 /// What is durable.
@@ -24,6 +24,8 @@ pub struct Disk {
     pub pools: BTreeMap<PoolName, Pool>,
     pub tenants: BTreeMap<TenantName, Tenant>,
     pub tokens: BTreeMap<TokenId, Token>,
+    pub machines: BTreeMap<WorkerId, Arc<Provisioning>>,
+    pub standings: BTreeMap<PoolName, PoolStanding>,
     pub events: BTreeMap<EventNumber, Event>,
     pub floor: EventNumber,
     /// Changes written so far.
@@ -90,11 +92,17 @@ impl Disk {
             Change::PutWorker(worker) => drop(self.workers.insert(worker.worker.id.clone(), worker)),
             Change::RemoveWorker(id) => assert!(self.workers.remove(&id).is_some()),
             Change::PutPool(pool) => drop(self.pools.insert(pool.name.clone(), pool)),
-            Change::RemovePool(name) => assert!(self.pools.remove(&name).is_some()),
             Change::PutTenant(tenant) => drop(self.tenants.insert(tenant.name.clone(), tenant)),
             Change::RemoveTenant(name) => assert!(self.tenants.remove(&name).is_some()),
             Change::PutToken(token) => drop(self.tokens.insert(token.id, token)),
             Change::RemoveToken(id) => assert!(self.tokens.remove(&id).is_some()),
+            Change::RemovePool(name) => {
+                assert!(self.pools.remove(&name).is_some());
+                self.standings.remove(&name);
+            }
+            Change::PutMachine(record) => drop(self.machines.insert(record.worker.clone(), record)),
+            Change::RemoveMachine(id) => assert!(self.machines.remove(&id).is_some(), "machine {id} is destroyed once"),
+            Change::PutStanding(standing) => drop(self.standings.insert(standing.pool.clone(), standing)),
             Change::PruneEvents(floor) => {
                 assert!(floor > self.floor, "the floor of events only rises");
                 self.floor = floor;
@@ -119,6 +127,8 @@ impl Disk {
             pools: self.pools.values().cloned().collect(),
             tenants: self.tenants.values().cloned().collect(),
             tokens: self.tokens.values().cloned().collect(),
+            machines: self.machines.values().cloned().collect(),
+            standings: self.standings.values().cloned().collect(),
             events_floor: self.floor,
         }
     }

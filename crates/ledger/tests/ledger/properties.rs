@@ -133,6 +133,21 @@ fn the_sequences_reach_every_state_and_refusal() {
         "NotReady",
         "NoCapacity",
         "Held",
+        "worker provisioning",
+        "machine registered",
+        "machine Created true",
+        "machine Failed true",
+        "machine Destroyed true",
+        "retired true",
+        "retired false",
+        "NotLeading",
+        "NoSuchPool",
+        "AtMax",
+        "InFlight",
+        "MinuteLimit",
+        "Waits",
+        "Changed",
+        "HasMachines",
     ];
     for what in expected {
         assert!(tally.get(what).is_some_and(|count| *count >= 5), "'{what}' hardly ever: {tally:#?}");

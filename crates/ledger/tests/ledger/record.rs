@@ -147,13 +147,15 @@ fn pools_are_made_changed_and_removed_when_empty() {
     let mut cell = Cell::new();
     let session = cell.session();
     let agent = cell.agent(session, "w", 1);
-    assert_eq!(cell.ledger.pools(), [Pool::with_defaults(PoolName::default())], "made by its first worker");
+    let made = cell.ledger.pools().remove(0);
+    let expected = Pool { version: made.version, ..Pool::with_defaults(PoolName::default()) };
+    assert_eq!(made, expected, "made by its first worker");
     let refusal = cell.call(RemovePool { pool: agent.worker.pool.clone() });
     assert_eq!(refusal, Err(RemovePoolRefusal::HasWorkers { workers: 1 }));
     let name = PoolName::new("gpu").unwrap();
     let pool = Pool { priority: 3, ..Pool::with_defaults(name.clone()) };
-    cell.call(ApplyPool { pool: pool.clone() });
-    cell.call(ApplyPool { pool });
+    cell.call(ApplyPool { pool: pool.clone(), expected: None, renew: false }).unwrap();
+    cell.call(ApplyPool { pool, expected: None, renew: false }).unwrap();
     assert_eq!(cell.last.changes, [], "it is so already");
     assert_eq!(cell.call(RemovePool { pool: name.clone() }), Ok(()));
     assert_eq!(cell.call(RemovePool { pool: name }), Err(RemovePoolRefusal::NotFound));

@@ -69,6 +69,31 @@ pub enum Step {
         rate: Option<(u8, u8)>,
     },
     RemoveTenant(u8),
+    /// Asks for the right to buy.
+    Lead(u8),
+    /// As the last leader, one before, nobody, or in a term that was not: pools and ids.
+    Provision {
+        truth: Truth,
+        machines: Vec<(u8, u8)>,
+    },
+    /// Machines and what their provisioner says.
+    NoteMachines {
+        truth: Truth,
+        notes: Vec<(u8, u8)>,
+        jitter: u16,
+    },
+    Retire {
+        truth: Truth,
+        machines: Vec<(u8, u8)>,
+    },
+    /// A right step of a live leader: it buys, hears, or gives up.
+    Scale(u8),
+    /// A bought machine's worker registers.
+    Register {
+        machine: u8,
+        session: u8,
+        kind: u8,
+    },
     Sweep {
         items_max: u8,
     },
@@ -174,7 +199,15 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
     let first =
         Step::Submit { runs: vec![(0, 9), (3, 2), (4, 3), (6, 1)], key: None, body: 0, tenant: 0, reuse_id: false };
     let begin = |worker, machine| Step::Return { worker, machine, forgets: None };
-    let begun = Just(vec![Step::OpenSession(1), begin(0, 3), begin(1, 1), begin(2, 4), first]);
+    let begun = Just(vec![
+        Step::OpenSession(1),
+        Step::ApplyPool(7),
+        Step::ApplyPool(2),
+        begin(0, 3),
+        begin(1, 1),
+        begin(2, 4),
+        first,
+    ]);
     // Now and then from nothing, so that a short counterexample is not hidden behind the beginning.
     (proptest::bool::weighted(0.9), begun, vec(step(), 1..80)).prop_map(|(begin, mut begun, rest)| {
         if begin {
@@ -205,7 +238,15 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (any::<u8>(), prob(6), 0..4u8, any::<bool>())
             .prop_map(|(target, group, tenant, force)| Step::Stop { target, group, tenant, force }),
         3 => (any::<u8>(), 0..5u8).prop_map(|(worker, to)| Step::Schedulable { worker, to }),
-        1 => any::<u8>().prop_map(Step::ApplyPool),
+        2 => any::<u8>().prop_map(Step::ApplyPool),
+        5 => any::<u8>().prop_map(Step::Lead),
+        5 => (truth(), vec((any::<u8>(), 0..12u8), 1..4)).prop_map(|(truth, machines)| Step::Provision { truth, machines }),
+        4 => (truth(), vec((0..4u8, 0..4u8), 1..4), 0..1_001u16)
+            .prop_map(|(truth, notes, jitter)| Step::NoteMachines { truth, notes, jitter }),
+        4 => (truth(), vec((0..4u8, any::<u8>()), 1..4)).prop_map(|(truth, machines)| Step::Retire { truth, machines }),
+        10 => (0..8u8).prop_map(Step::Scale),
+        5 => (0..4u8, any::<u8>(), 0..8u8)
+            .prop_map(|(machine, session, kind)| Step::Register { machine, session, kind }),
         1 => any::<u8>().prop_map(Step::RemovePool),
         3 => (0..6u8, 0..4u8, 0..4u8, proptest::option::of(1..20u8))
             .prop_map(|(which, tenant, role, life)| Step::CreateToken { which, tenant, role, life }),

@@ -10,8 +10,8 @@ use volley_ledger::change::{
 };
 use volley_ledger::{Change, ChangeSet, Event, Hint};
 use volley_model::{
-    ArrivalNumber, ContainerId, EventNumber, GroupId, Pool, PoolName, Spec, SpecHash, Tenant, TenantName, Timestamp,
-    Token, TokenId, Worker, WorkerId,
+    ArrivalNumber, ContainerId, EventNumber, GroupId, Pool, PoolName, PoolStanding, Provisioning, Spec, SpecHash,
+    Tenant, TenantName, Timestamp, Token, TokenId, Worker, WorkerId,
 };
 
 use super::error::DbError;
@@ -56,6 +56,8 @@ pub(super) struct Batch {
     pools: BTreeMap<PoolName, Option<Pool>>,
     tenants: BTreeMap<TenantName, Option<Tenant>>,
     tokens: BTreeMap<TokenId, Option<Token>>,
+    machines: BTreeMap<WorkerId, Option<Arc<Provisioning>>>,
+    standings: BTreeMap<PoolName, PoolStanding>,
     events: Vec<Event>,
     events_floor: Option<EventNumber>,
     /// Given when all is written.
@@ -108,11 +110,17 @@ impl Batch {
             Change::PutWorker(worker) => drop(self.workers.insert(worker.worker.id.clone(), Some(worker))),
             Change::RemoveWorker(worker) => drop(self.workers.insert(worker, None)),
             Change::PutPool(pool) => drop(self.pools.insert(pool.name.clone(), Some(pool))),
-            Change::RemovePool(pool) => drop(self.pools.insert(pool, None)),
             Change::PutTenant(tenant) => drop(self.tenants.insert(tenant.name.clone(), Some(tenant))),
             Change::RemoveTenant(tenant) => drop(self.tenants.insert(tenant, None)),
             Change::PutToken(token) => drop(self.tokens.insert(token.id, Some(token))),
             Change::RemoveToken(token) => drop(self.tokens.insert(token, None)),
+            Change::RemovePool(pool) => {
+                self.standings.remove(&pool);
+                self.pools.insert(pool, None);
+            }
+            Change::PutMachine(record) => drop(self.machines.insert(record.worker.clone(), Some(record))),
+            Change::RemoveMachine(id) => drop(self.machines.insert(id, None)),
+            Change::PutStanding(standing) => drop(self.standings.insert(standing.pool.clone(), standing)),
             Change::PruneEvents(floor) => self.events_floor = self.events_floor.max(Some(floor)),
         }
     }
@@ -218,6 +226,15 @@ impl Batch {
                 Some(pool) => rows::put_pool(db, pool)?,
                 None => rows::remove_pool(db, name)?,
             }
+        }
+        for (id, record) in &self.machines {
+            match record {
+                Some(record) => rows::put_machine(db, record)?,
+                None => rows::remove_machine(db, id)?,
+            }
+        }
+        for standing in self.standings.values() {
+            rows::put_standing(db, standing)?;
         }
         Ok(())
     }

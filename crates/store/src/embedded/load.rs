@@ -59,6 +59,8 @@ pub(super) fn load(db: &Connection) -> Result<(Stored, Known), DbError> {
         pools: all(db, rows::SELECT_POOL, rows::pool_from)?,
         tenants: all(db, rows::SELECT_TENANT, rows::tenant_from)?,
         tokens: all(db, rows::SELECT_TOKEN, rows::token_from)?,
+        machines: all(db, rows::SELECT_MACHINE, rows::machine_from)?,
+        standings: all(db, rows::SELECT_STANDING, rows::standing_from)?,
         events_floor: EventNumber(floor.map_or(1, i64::cast_unsigned)),
     };
     Ok((stored, known))

@@ -13,7 +13,7 @@ pub(super) type Migration = fn(&Transaction<'_>) -> Result<(), DbError>;
 
 /// The way from an empty file to the present layout: after step `n` (counted from 1) the layout is version `n`.
 /// Steps are only ever added.
-pub(super) const MIGRATIONS: &[Migration] = &[layout_1, layout_2];
+pub(super) const MIGRATIONS: &[Migration] = &[layout_1, layout_2, layout_3];
 
 /// Marks a file as ours: "VLLY".
 const APPLICATION_ID: i32 = 0x564C_4C59;
@@ -72,6 +72,18 @@ fn layout_2(transaction: &Transaction<'_>) -> Result<(), DbError> {
 
 fn layout_1(transaction: &Transaction<'_>) -> Result<(), DbError> {
     Ok(transaction.execute_batch(LAYOUT_1)?)
+}
+
+/// Bought machines, how pools do with their provisioners, and why a worker was cordoned by itself.
+const LAYOUT_3: &str = "
+CREATE TABLE machine (id TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE standing (pool TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT, WITHOUT ROWID;
+ALTER TABLE worker ADD COLUMN quarantine TEXT;
+ALTER TABLE worker ADD COLUMN failing TEXT;
+";
+
+fn layout_3(transaction: &Transaction<'_>) -> Result<(), DbError> {
+    Ok(transaction.execute_batch(LAYOUT_3)?)
 }
 
 /// Opens (and makes) the database for writing, brings its layout up to date, and makes sure that whatever it

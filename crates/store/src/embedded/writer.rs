@@ -160,7 +160,11 @@ impl Writer {
     fn shortage(&self, operation: &Operation) -> Option<String> {
         let adds = matches!(
             operation,
-            Operation::Submit(_) | Operation::ApplyPool(_) | Operation::CreateToken(_) | Operation::ApplyTenant(_)
+            Operation::Submit(_)
+                | Operation::ApplyPool(_)
+                | Operation::Provision(_)
+                | Operation::CreateToken(_)
+                | Operation::ApplyTenant(_)
         );
         if adds { self.disk.shortage() } else { None }
     }
@@ -207,6 +211,8 @@ fn read(open: &Open, query: Query) -> Result<Answer, DbError> {
             Answer::Workers { workers, more }
         }
         Query::Pools => Answer::Pools(ledger.pools()),
+        Query::Fleet { known, max } => Answer::Fleet(Box::new(ledger.fleet(known, max))),
+        Query::Scale => Answer::Scale(Box::new(ledger.scale_state())),
         Query::Events { after, max, scope } => Answer::Events(events(open, after, max, scope.as_ref())?),
         Query::Token(hash) => Answer::Token(ledger.token(&hash).map(Box::new)),
         Query::Tokens { after, max } => {

@@ -2,6 +2,7 @@
 
 mod access;
 mod clients;
+mod machines;
 mod reads;
 mod time;
 mod turns;
@@ -27,6 +28,10 @@ macro_rules! cases {
             tells_the_fleets_changes, holds_room, chooses_devices);
         cases!($open, workers: keeps_an_epoch_within_its_lease, fences_an_older_stream, goes_through_an_inventory,
             judges_each_report, retries_with_backoff, drains_a_worker, detaches, bounds_the_fleet, keeps_pools);
+        cases!($open, machines: one_session_leads, buys_once_and_within_limits, a_machine_becomes_its_worker,
+            a_machine_is_given_up_when_empty, a_machine_that_never_registers_is_destroyed,
+            a_failing_pool_waits_and_is_quarantined, an_owner_ends_a_quarantine,
+            a_worker_that_eats_containers_is_cordoned, tells_exact_demand);
         cases!($open, time: loses_a_silent_worker, forgives_a_gap, expires_what_waits, prunes_by_count,
             ends_silent_sessions);
         cases!($open, access: bounds_a_tenants_backlog, keeps_tokens);

@@ -48,6 +48,8 @@ impl Model {
                 Answer::Workers { workers, more }
             }
             Query::Pools => Answer::Pools(ledger.pools()),
+            Query::Fleet { known, max } => Answer::Fleet(Box::new(ledger.fleet(known, max))),
+            Query::Scale => Answer::Scale(Box::new(ledger.scale_state())),
             Query::Token(hash) => Answer::Token(ledger.token(&hash).map(Box::new)),
             Query::Tokens { after, max } => {
                 let (tokens, more) = ledger.tokens(after.as_ref(), max);

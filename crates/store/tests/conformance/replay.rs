@@ -47,6 +47,8 @@ pub fn reads(model: &Model, streams: &[(volley_model::WorkerId, Nonce)]) -> Vec<
         Query::Tokens { after: None, max: 2 },
         Query::Overview { ahead_of: None },
         Query::Pools,
+        Query::Scale,
+        Query::Fleet { known: volley_model::FleetVersion(0), max: 1 },
         Query::List(ListQuery { max: 10_000, ..ListQuery::default() }),
         events(None),
         events(Some(TenantName::default())),

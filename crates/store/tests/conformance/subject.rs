@@ -103,5 +103,8 @@ impl Subject {
 
 /// Whether an operation's effects outlive the process. Claims, heartbeats and leases do not.
 pub fn is_durable(operation: &Operation) -> bool {
-    !matches!(operation, Operation::Claim(_) | Operation::Heartbeat(_) | Operation::OpenSession(_))
+    !matches!(
+        operation,
+        Operation::Claim(_) | Operation::Heartbeat(_) | Operation::OpenSession(_) | Operation::LeadScaling(_)
+    )
 }

@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 
 use volley_ledger::{
     Commit, Found, Heartbeat, Hint, InventoryItem, ListQuery, Order, Progress, Schedulable, SetSchedulable, Sweep,
-    TakeFrom, WorkerMessage,
+    TakeFrom, WorkerMessage, WorkerRecord,
 };
 use volley_model::{
     BlockedMark, ContainerId, ContainerState, DeliveryNumber, Epoch, Nonce, Outcome, SessionId, Spec, Timestamp,
-    WaitReason, WorkerId,
+    WaitReason, WorkerId, WorkerStatus,
 };
 
 use crate::mirror::full;
@@ -80,7 +80,8 @@ impl World {
             };
             self.attach(session, worker, Some(record.view.epoch), held.iter().map(item).collect());
             let (epoch, stream, _) = *self.epochs[&name].last().expect("attached now");
-            self.call(SetSchedulable { worker: name.clone(), to: Schedulable::Open }).expect("it is known");
+            // A machine that is given up stays closed.
+            let _ = self.call(SetSchedulable { worker: name.clone(), to: Schedulable::Open });
             streams.push(Stream { worker: name, epoch, stream });
         }
         streams
@@ -188,7 +189,8 @@ impl World {
 
     /// Whether any worker could run it, were it empty.
     fn could_run(&self, spec: &Spec) -> bool {
-        self.cell.ledger.workers().iter().any(|record| {
+        let open = |record: &&WorkerRecord| record.view.status == WorkerStatus::Ready;
+        self.cell.ledger.workers().iter().filter(open).any(|record| {
             let capacity = &record.view.worker.capacity;
             let mut free = capacity.all_free();
             let gpus = match &spec.resources.gpu {

@@ -5,24 +5,24 @@ mod access;
 mod clients;
 mod commits;
 mod drain;
+mod machines;
 pub mod things;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use volley_ledger::{
-    ApplyPool, Claim, CloseSession, EventKind, Heartbeat, Ledger, OpenSession, Operation, RemovePool, Reply, Request,
-    Sweep,
+    Claim, CloseSession, EventKind, Heartbeat, Ledger, OpenSession, Operation, RemovePool, Reply, Request, Sweep,
 };
 use volley_model::{
-    Attempt, ClaimNumber, Claimed, CommitNumber, ContainerId, Epoch, GroupId, Millis, Nonce, Pool, PoolName, SessionId,
-    ShapeHash, TenantName, Timestamp, Token, TokenId, WorkerId,
+    Attempt, ClaimNumber, Claimed, CommitNumber, ContainerId, Epoch, GroupId, Millis, Nonce, SessionId, ShapeHash,
+    TenantName, Timestamp, Token, TokenId, WorkerId,
 };
 
 use crate::cell::{Cell, secs};
 use crate::mirror::Mirror;
 use crate::steps::{Number, Span, Step};
-use crate::world::things::options;
+use crate::world::things::{options, pool_of};
 
 /// A server.
 #[derive(Debug, Clone, Default)]
@@ -53,6 +53,9 @@ pub struct World {
     tokens: BTreeMap<TokenId, Token>,
     last: Option<Operation>,
     numbers: u64,
+    /// All machines ever bought, and all sessions and terms that ever led; the newest last.
+    machines: Vec<WorkerId>,
+    terms: Vec<(SessionId, u64)>,
     /// What came to pass, and how often: a sequence that never gets anywhere proves nothing.
     pub tally: BTreeMap<String, u64>,
 }
@@ -75,6 +78,8 @@ impl World {
             tokens: BTreeMap::new(),
             last: None,
             numbers: 100,
+            machines: Vec::new(),
+            terms: Vec::new(),
             tally: BTreeMap::new(),
         }
     }
@@ -115,6 +120,8 @@ impl World {
 
     /// The end of a sequence: sweeps come to an end, and a restart changes nothing that is durable.
     pub fn end(&mut self) {
+        self.open_quarantined();
+        self.end_machines();
         for _ in 0..2_000 {
             if !self.cell.call(Sweep { items_max: 10 }).more {
                 self.on_restart();
@@ -143,19 +150,18 @@ impl World {
             Step::Report { session, messages } => self.on_report(*session, messages),
             Step::Stop { target, group, tenant, force } => self.on_stop(*target, *group, *tenant, *force),
             Step::Schedulable { worker, to } => self.on_schedulable(*worker, *to),
-            Step::ApplyPool(which) => {
-                let name = PoolName::new(&format!("pool{}", which % 3)).expect("a good name");
-                let pool = Pool { priority: i16::from(*which), ..Pool::with_defaults(name) };
-                format!("{:?}", self.call(ApplyPool { pool }))
-            }
-            Step::RemovePool(which) => {
-                let pool = PoolName::new(&format!("pool{}", which % 3)).expect("a good name");
-                format!("{:?}", self.call(RemovePool { pool }))
-            }
             Step::CreateToken { which, tenant, role, life } => self.on_create_token(*which, *tenant, *role, *life),
             Step::RevokeToken(which) => self.on_revoke_token(*which),
             Step::ApplyTenant { tenant, backlog, rate } => self.on_apply_tenant(*tenant, *backlog, *rate),
             Step::RemoveTenant(tenant) => self.on_remove_tenant(*tenant),
+            Step::ApplyPool(which) => self.on_apply_pool(*which),
+            Step::RemovePool(which) => format!("{:?}", self.call(RemovePool { pool: pool_of(*which) })),
+            Step::Lead(which) => self.on_lead(*which),
+            Step::Provision { truth, machines } => self.on_provision(*truth, machines),
+            Step::NoteMachines { truth, notes, jitter } => self.on_note(*truth, notes, *jitter),
+            Step::Retire { truth, machines } => self.on_retire(*truth, machines),
+            Step::Scale(what) => self.on_scale(*what),
+            Step::Register { machine, session, kind } => self.on_register(*machine, *session, *kind),
             Step::Sweep { items_max } => {
                 let reply = self.call(Sweep { items_max: u32::from(*items_max) });
                 self.count(if reply.pruned > 0 { "pruned" } else { "swept" });
@@ -227,6 +233,7 @@ impl World {
         self.buckets_are_full();
         self.servers.clear();
         self.sessions.clear();
+        self.terms.clear();
         self.last = None;
     }
 

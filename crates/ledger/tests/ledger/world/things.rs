@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use volley_ledger::{LedgerOptions, Progress};
 use volley_model::{
-    Bytes, Capacity, CpuMilli, GPU_WHOLE, GpuKinds, GpuMilli, GpuRequest, OnDisconnect, OnUnplaceable, Outcome,
-    PoolName, Retry, RetryOn, Spec, TenantName, Worker, WorkerId,
+    Bytes, Capacity, Cost, CpuMilli, Elastic, GPU_WHOLE, GpuKinds, GpuMilli, GpuRequest, Machine, MinFree,
+    OnDisconnect, OnUnplaceable, Outcome, Pool, PoolName, ProvisionerKind, Retry, RetryOn, Spec, TenantName, Worker,
+    WorkerId,
 };
 
 use crate::cell::secs;
@@ -14,6 +15,9 @@ use crate::steps::Said;
 /// Terms so short and limits so tight that a sequence of a few dozen steps meets them.
 pub fn options() -> LedgerOptions {
     LedgerOptions {
+        failing_specs_max: 2,
+        demand_shapes_max: 3,
+        demand_runs_max: 2,
         key_retention: secs(300),
         backlog_max: 200,
         workers_max: 4,
@@ -75,6 +79,45 @@ pub fn spec(which: u8) -> Spec {
         _ => {}
     }
     spec
+}
+
+pub fn pool_of(which: u8) -> PoolName {
+    PoolName::new(&format!("pool{}", which % 3)).expect("a good name")
+}
+
+/// One of three pools: of workers that come by themselves, or elastic with tight limits.
+pub fn elastic(which: u8) -> Pool {
+    let small = u32::from(which % 4);
+    let provisioner = match which % 7 {
+        0..3 => ProvisionerKind::Process,
+        _ => ProvisionerKind::Command { program: "/bin/true".to_owned(), args: Vec::new(), timeout: secs(10) },
+    };
+    let elastic = Elastic {
+        provisioner,
+        options: BTreeMap::new(),
+        machine: Machine { capacity: worker(0, 3).capacity, labels: BTreeMap::new() },
+        min: 0,
+        max: small + 1,
+        min_free: MinFree::default(),
+        cost_per_hour: Cost(1 + u64::from(which)),
+        boot_time: secs(5),
+        boot_limit: secs(20),
+        idle_timeout: secs(30),
+        fallback_after: secs(3),
+        in_flight_max: 1 + small / 2,
+        per_minute_max: 1 + small / 2,
+    };
+    let elastic = (!which.is_multiple_of(6)).then_some(elastic);
+    Pool { priority: i16::from(which), elastic, ..Pool::with_defaults(pool_of(which)) }
+}
+
+/// A machine's worker: as its pool says, or with less.
+pub fn machine_worker(name: &WorkerId, pool: PoolName, kind: u8) -> Worker {
+    let mut capacity = worker(0, 3).capacity;
+    if kind == 0 {
+        capacity.cpu = CpuMilli(500);
+    }
+    Worker { id: name.clone(), pool, labels: BTreeMap::new(), capacity, notes: Vec::new() }
 }
 
 /// Five names for four places, and a few machines that may come under each name.

@@ -1,11 +1,11 @@
 //! Workers: epochs, streams, inventories, reports, drains; and pools.
 
 use volley_ledger::{
-    ApplyPool, AttachRefusal, Detach, Heartbeat, LedgerOptions, Order, Progress, RemovePool, RemovePoolRefusal, Report,
-    Schedulable, SetSchedulable, Verdict, WorkerMessage,
+    ApplyPool, ApplyPoolRefusal, AttachRefusal, Detach, Heartbeat, LedgerOptions, Order, Progress, RemovePool,
+    RemovePoolRefusal, Report, Schedulable, SetSchedulable, Verdict, WorkerMessage,
 };
 use volley_model::{
-    ContainerState, Nonce, OnDisconnect, Outcome, Pool, PoolName, Retry, RetryOn, WorkerId, WorkerStatus,
+    ContainerState, Nonce, OnDisconnect, Outcome, Pool, PoolName, PoolVersion, Retry, RetryOn, WorkerId, WorkerStatus,
 };
 
 use super::{Open, bench};
@@ -177,15 +177,18 @@ pub fn keeps_pools(open: Open) {
     let mut bench = bench(open);
     let fast = PoolName::new("fast").unwrap();
     let pool = Pool { priority: 3, ..Pool::with_defaults(fast.clone()) };
-    bench.twice(ApplyPool { pool: pool.clone() });
+    let apply = |pool: &Pool| ApplyPool { pool: pool.clone(), expected: None, renew: false };
+    let version = bench.twice(apply(&pool)).unwrap();
+    let late = ApplyPool { expected: Some(PoolVersion(0)), ..apply(&Pool { priority: 4, ..pool.clone() }) };
+    assert_eq!(bench.call(late), Err(ApplyPoolRefusal::Changed { version }));
     let mut machine = worker("w", 1);
     machine.pool = fast.clone();
     bench.agent(machine);
-    assert_eq!(bench.pools(), [pool]);
+    assert_eq!(bench.pools(), [Pool { version, ..pool }]);
     let refused = bench.call(RemovePool { pool: fast });
     assert_eq!(refused, Err(RemovePoolRefusal::HasWorkers { workers: 1 }));
     let unused = PoolName::new("unused").unwrap();
-    bench.call(ApplyPool { pool: Pool::with_defaults(unused.clone()) });
+    bench.call(apply(&Pool::with_defaults(unused.clone()))).unwrap();
     bench.call(RemovePool { pool: unused.clone() }).unwrap();
     assert_eq!(bench.call(RemovePool { pool: unused }), Err(RemovePoolRefusal::NotFound));
     assert_eq!(bench.pools().len(), 1);
