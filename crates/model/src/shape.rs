@@ -8,7 +8,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{PoolSelector, Resources, Spec, TenantName};
+use crate::{OnUnplaceable, PoolSelector, Resources, Spec, TenantName};
 
 /// The address of a shape's content.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -39,6 +39,9 @@ pub struct Shape {
     pub require_labels: BTreeMap<String, String>,
     /// Preferred workers.
     pub affinity: Option<String>,
+    /// What becomes of it when nothing could ever serve it: what fails must not wait behind what waits.
+    #[serde(default, skip_serializing_if = "OnUnplaceable::is_wait")]
+    pub on_unplaceable: OnUnplaceable,
 }
 
 impl Shape {
@@ -51,6 +54,7 @@ impl Shape {
             pool: spec.pool.clone(),
             require_labels: spec.require_labels.clone(),
             affinity: spec.affinity.clone(),
+            on_unplaceable: spec.on_unplaceable,
         }
     }
 

@@ -113,6 +113,14 @@ pub enum OnUnplaceable {
     Fail,
 }
 
+impl OnUnplaceable {
+    /// The default.
+    #[must_use]
+    pub fn is_wait(&self) -> bool {
+        *self == OnUnplaceable::Wait
+    }
+}
+
 /// What becomes of a running container whose worker loses its lease.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

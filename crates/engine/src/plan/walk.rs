@@ -155,7 +155,16 @@ impl<'a> Walk<'a, '_> {
                 false
             }
         };
-        let asked = self.shapes[shape as usize].head.is_some_and(|head| head.recheck);
+        let Planning { hash, shape: definition, head } = self.shapes[shape as usize];
+        let asked = head.is_some_and(|head| head.recheck);
+        if asked
+            && !unblocked
+            && !definition.on_unplaceable.is_wait()
+            && reasons::unplaceable(self.view, &route).is_some()
+        {
+            // What could serve it has gone: it is claimed once more, to be ended.
+            return self.plan.unblocked.push(hash);
+        }
         if unblocked || (!asked && (ended || waiting.is_empty())) {
             return;
         }

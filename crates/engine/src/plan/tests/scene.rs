@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use volley_model::{
     BlockedShape, Bytes, Capacity, ClaimNumber, Claimed, ContainerId, CpuMilli, Epoch, FleetChanges, FleetVersion,
-    GpuKinds, GpuMilli, GpuRequest, GroupId, HoldView, Millis, Nonce, Pool, PoolName, PoolSelector, Resources,
-    Revision, Score, SessionId, Shape, ShapeHash, TenantName, Timestamp, Worker, WorkerId, WorkerStatus, WorkerView,
+    GpuKinds, GpuMilli, GpuRequest, GroupId, HoldView, Millis, Nonce, OnUnplaceable, Pool, PoolName, PoolSelector,
+    Resources, Revision, Score, SessionId, Shape, ShapeHash, TenantName, Timestamp, Worker, WorkerId, WorkerStatus,
+    WorkerView,
 };
 
 use crate::{FleetView, Plan, PlanInput, plan};
@@ -92,6 +93,7 @@ pub(super) fn shape(cpu: u64) -> Shape {
         pool: PoolSelector::Any,
         require_labels: BTreeMap::new(),
         affinity: None,
+        on_unplaceable: OnUnplaceable::Wait,
     }
 }
 

@@ -1,8 +1,8 @@
 //! What happens to work that does not fit: order, blocked shapes, holds, reasons.
 
 use volley_model::{
-    Bytes, CpuMilli, FleetVersion, Millis, PoolSelector, Shape, ShapeHash, Timestamp, WaitReason, WorkerId,
-    WorkerStatus,
+    Bytes, CpuMilli, FleetVersion, Millis, OnUnplaceable, PoolSelector, Shape, ShapeHash, Timestamp, WaitReason,
+    WorkerId, WorkerStatus,
 };
 
 use super::scene::{AT, HOLD_AFTER, NOW, Scene, With, gpu_shape, names, pool_name, shape, spread_of, worker};
@@ -208,6 +208,16 @@ fn unplaceable_is_only_what_no_definition_could_ever_serve() {
     let nowhere = Shape { pool: PoolSelector::Required(pool_name("nowhere")), ..shape(1) };
     let plan = scene().claim(1, &nowhere, 1).failing().plan();
     assert_eq!(plan.unplaceable[0].1, "there is no pool 'nowhere'");
+}
+
+#[test]
+fn what_fails_does_not_wait_for_ever_when_all_that_could_serve_it_have_gone() {
+    let failing = Shape { on_unplaceable: OnUnplaceable::Fail, ..shape(10_001) };
+    assert_ne!(failing.hash(), shape(10_001).hash(), "it does not stand behind what waits");
+    let plan = Scene::of([worker("a")]).block(3, &failing, 1, 1).recheck(&failing).plan();
+    assert_eq!((plan.unblocked, plan.blocked.len()), (vec![failing.hash()], 0), "to be claimed and to fail");
+    let plan = Scene::of([worker("a")]).block(3, &shape(10_001), 1, 1).recheck(&shape(10_001)).plan();
+    assert_eq!((plan.unblocked.len(), plan.blocked.len()), (0, 1), "its spec says to wait");
 }
 
 #[test]

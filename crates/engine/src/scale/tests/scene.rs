@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use volley_model::{
     Bytes, Capacity, Cost, CpuMilli, Demand, Elastic, Epoch, FleetChanges, FleetVersion, Machine, MachineWorker,
-    Millis, MinFree, Nonce, Pool, PoolName, PoolSelector, PoolStanding, PoolVersion, ProvisionedMachine,
+    Millis, MinFree, Nonce, OnUnplaceable, Pool, PoolName, PoolSelector, PoolStanding, PoolVersion, ProvisionedMachine,
     ProvisionerKind, Provisioning, Resources, Revision, ScaleState, Score, Shape, Stage, TenantName, Timestamp, Worker,
     WorkerId, WorkerStatus, WorkerView,
 };
@@ -55,6 +55,7 @@ pub(super) fn shape(cpu: u64) -> Shape {
         pool: PoolSelector::Any,
         require_labels: BTreeMap::new(),
         affinity: None,
+        on_unplaceable: OnUnplaceable::Wait,
     }
 }
 
