@@ -147,9 +147,8 @@ fn unified(place: &Path) -> io::Result<PathBuf> {
 }
 
 impl Hierarchies {
-    /// Makes an attempt's groups with its limits and gives their folders. What cannot be made is left out: the notes
-    /// said so, or the machine is in trouble that the container's own end will tell.
-    pub(crate) fn make(
+    /// The groups of an attempt: noted before they are made, so that whoever comes after a crash knows of them.
+    pub(crate) fn plan(
         &self,
         worker: &WorkerId,
         container: ContainerId,
@@ -157,40 +156,38 @@ impl Hierarchies {
         resources: &Resources,
     ) -> Vec<PathBuf> {
         let name = format!("{worker}.{container}.{attempt}");
-        let (memory, cpu) = (resources.memory.0, resources.cpu.0);
-        let quota = (cpu.saturating_mul(PERIOD_US) / 1000).max(QUOTA_MIN_US);
-        let mut made = Vec::new();
         if let Some(base) = &self.unified {
-            let group = base.join(&name);
-            if fs::create_dir_all(base).and_then(|()| create(&group)).is_ok() {
-                if memory > 0 {
-                    set(&group, "memory.max", &memory.to_string());
-                    set(&group, "memory.swap.max", "0");
-                }
-                if cpu > 0 {
-                    set(&group, "cpu.max", &format!("{quota} {PERIOD_US}"));
-                }
-                made.push(group);
-            }
-            return made;
+            return vec![base.join(name)];
         }
-        if let Some(base) = self.memory.as_ref().filter(|_| memory > 0) {
-            let group = base.join(&name);
-            if fs::create_dir_all(base).and_then(|()| create(&group)).is_ok() {
-                set(&group, "memory.limit_in_bytes", &memory.to_string());
-                set(&group, "memory.memsw.limit_in_bytes", &memory.to_string());
-                made.push(group);
-            }
+        let memory = self.memory.as_ref().filter(|_| resources.memory.0 > 0);
+        let cpu = self.cpu.as_ref().filter(|_| resources.cpu.0 > 0);
+        memory.into_iter().chain(cpu).map(|base| base.join(&name)).collect()
+    }
+}
+
+/// Makes an attempt's groups with its limits. What cannot be made is left out: the notes said so, or the machine is in
+/// trouble that the container's own end will tell.
+pub(crate) fn make(groups: &[PathBuf], resources: &Resources) {
+    let quota = (resources.cpu.0.saturating_mul(PERIOD_US) / 1000).max(QUOTA_MIN_US);
+    let memory = resources.memory.0;
+    for group in groups {
+        let made = group.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| create(group));
+        if let Err(error) = made {
+            tracing::debug!(group = %group.display(), %error, "a group is not made");
+            continue;
         }
-        if let Some(base) = self.cpu.as_ref().filter(|_| cpu > 0) {
-            let group = base.join(&name);
-            if fs::create_dir_all(base).and_then(|()| create(&group)).is_ok() {
-                set(&group, "cpu.cfs_period_us", &PERIOD_US.to_string());
-                set(&group, "cpu.cfs_quota_us", &quota.to_string());
-                made.push(group);
-            }
+        // Each hierarchy has its own files.
+        if memory > 0 {
+            set(group, "memory.max", &memory.to_string());
+            set(group, "memory.swap.max", "0");
+            set(group, "memory.limit_in_bytes", &memory.to_string());
+            set(group, "memory.memsw.limit_in_bytes", &memory.to_string());
         }
-        made
+        if resources.cpu.0 > 0 {
+            set(group, "cpu.max", &format!("{quota} {PERIOD_US}"));
+            set(group, "cpu.cfs_period_us", &PERIOD_US.to_string());
+            set(group, "cpu.cfs_quota_us", &quota.to_string());
+        }
     }
 }
 
@@ -204,7 +201,8 @@ fn create(group: &Path) -> io::Result<()> {
 
 /// Not every kernel has every file (swap accounting may be off).
 fn set(group: &Path, file: &str, value: &str) {
-    if let Err(error) = fs::write(group.join(file), value) {
+    let opened = fs::OpenOptions::new().write(true).open(group.join(file));
+    if let Err(error) = opened.and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes())) {
         tracing::debug!(group = %group.display(), file, %error, "a limit is not set");
     }
 }

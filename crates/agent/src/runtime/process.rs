@@ -41,7 +41,7 @@ impl Method for Process {
     async fn prepare(&self, options: &KeptOptions, launch: &Launch) -> Result<(How, ()), String> {
         let resources = &launch.spec.resources;
         let (worker, container, attempt) = (&options.worker, launch.container, launch.attempt.number);
-        let cgroups = cgroup::hierarchies().make(worker, container, attempt, resources);
+        let cgroups = cgroup::hierarchies().plan(worker, container, attempt, resources);
         Ok((How::Process { cgroups }, ()))
     }
 
@@ -66,6 +66,7 @@ pub(super) fn start(dir: &AttemptDir, launch: &LaunchRecord) -> Result<Started, 
     command.envs(&spec.env).envs(launch.own_env());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     // What the keeper starts is born where the keeper is; the keeper itself must not die with it.
+    cgroup::make(launch.how.cgroups(), &spec.resources);
     let home = cgroup::enter(launch.how.cgroups());
     let spawned = command.spawn();
     cgroup::go_home(&home);
