@@ -48,6 +48,7 @@ impl From<ControlError> for Problem {
             ControlError::Submit(SubmitRefusal::BacklogFull { .. }) => StatusCode::TOO_MANY_REQUESTS,
             ControlError::Submit(_) | ControlError::Attach(_) => StatusCode::CONFLICT,
             ControlError::NotFound(_) => StatusCode::NOT_FOUND,
+            ControlError::Store(StoreError::NoCopy { .. }) => StatusCode::UNPROCESSABLE_ENTITY,
             ControlError::Store(StoreError::Unknown { .. } | StoreError::Unavailable { .. } | StoreError::Closed) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }

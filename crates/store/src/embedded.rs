@@ -118,9 +118,13 @@ impl Store for EmbeddedStore {
     fn backup(&self, file: PathBuf) -> StoreFuture<'_, ()> {
         Box::pin(async move {
             let name = file.display().to_string();
-            let copied = self.readers.run(move |db| Ok(backup::write(db, &file).map_err(|error| error.to_string())));
-            let refused = |error| StoreError::Unavailable { reason: format!("no copy in {name}: {error}") };
-            copied.await?.map_err(refused)
+            let copied = self.readers.run(move |db| Ok(backup::write(db, &file)));
+            copied.await?.map_err(|error| match error {
+                backup::BackupError::Exists | backup::BackupError::Io(_) => {
+                    StoreError::NoCopy { file: name, problem: error.to_string() }
+                }
+                _ => StoreError::Unavailable { reason: format!("no copy in {name}: {error}") },
+            })
         })
     }
 

@@ -34,6 +34,14 @@ pub enum StoreError {
         /// What is wrong and how to mend it.
         reason: String,
     },
+    /// There is no copy in the file that was named.
+    #[error("no copy in {file}: {problem}")]
+    NoCopy {
+        /// Where it should have been.
+        file: String,
+        /// What is wrong and how to mend it.
+        problem: String,
+    },
     /// The store is shut down.
     #[error("the store is closed")]
     Closed,

@@ -33,6 +33,7 @@ impl MeasuredStore {
                 let error = match error {
                     StoreError::Unknown { .. } => "unknown",
                     StoreError::Unavailable { .. } => "unavailable",
+                    StoreError::NoCopy { .. } => "no_copy",
                     StoreError::Closed => "closed",
                 };
                 self.metrics.errors.add_one([call, error]);

@@ -41,6 +41,7 @@ impl Driver {
             match self.store.call(request.clone()).await {
                 Ok(reply) => return reply,
                 Err(StoreError::Unknown { .. } | StoreError::Unavailable { .. }) => self.unanswered += 1,
+                Err(error @ StoreError::NoCopy { .. }) => panic!("no backup was asked for: {error}"),
                 Err(StoreError::Closed) => panic!("the store's thread ended"),
             }
         }
