@@ -24,11 +24,12 @@ pub struct Events {
 /// `volley events`.
 pub async fn events(events: &Events, client: &Client, format: Format) -> Result<(), CommandError> {
     let mut after = events.after;
-    if format == Format::Table {
-        output::write_line(&columns("NUMBER", "TIME", "WHAT", "STATE", "MORE"))?;
-    }
+    let mut titled = format != Format::Table;
     loop {
         let page = client.json(Method::GET, &format!("/v1/events?after={after}&wait={}", events.follow), None).await?;
+        if !std::mem::replace(&mut titled, true) {
+            output::write_line(&columns("NUMBER", "TIME", "WHAT", "STATE", "MORE"))?;
+        }
         let oldest = page["oldest"].as_u64().unwrap_or(0);
         if oldest > after.saturating_add(1) {
             eprintln!("events up to {} are no longer kept", oldest - 1);

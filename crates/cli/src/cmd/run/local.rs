@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use volley_model::{
     Bytes, Capacity, CpuMilli, GPU_DEVICES_MAX, GPU_WHOLE, GpuKinds, GpuRequest, OnUnplaceable, PoolName, PoolSelector,
-    Submission, Worker, WorkerId, submission,
+    Spec, Submission, Worker, WorkerId, submission,
 };
 use volley_wire::client::Client;
 
-use super::{Run, count, end, follow, submit, summary};
+use super::{LOCAL_WORKERS_MAX, Run, count, end, follow, submit, summary};
 use crate::cmd::worker::leave;
 use crate::command_error::CommandError;
 use crate::fleet::{Fleet, Interrupts, state_dir};
@@ -29,22 +29,19 @@ pub(super) async fn run(run: &Run, submission: &Submission, format: Format) -> R
     let server = RunningServer::start(listen, dir.path().join("data"), &run.flags).await?;
     let mut fleet = Fleet::new(&server.url);
     let submission = closed(submission);
-    let capacity = capacity(run, &submission);
-    for number in 1..=run.workers {
-        let id = WorkerId::new(&format!("local-{number}")).map_err(|error| CommandError::Usage(error.to_string()))?;
-        let notes = vec!["virtual slots: capacity is declared, whatever the machine has".to_owned()];
-        let (pool, labels) = place_of(&submission);
-        let worker = Worker { id, pool, labels, capacity: capacity.clone(), notes };
+    let workers = workers(run, &submission)?;
+    let slots: u64 = workers.iter().map(|worker| u64::from(worker.capacity.slots)).sum();
+    let workers_count = workers.len() as u64;
+    for worker in workers {
         worker.check().map_err(|error| CommandError::Usage(error.to_string()))?;
         let state = state_dir(dir.path(), &worker);
         fleet.start(worker, &state)?;
     }
-    fleet.attached(run.workers.unsigned_abs()).await?;
+    fleet.attached(workers_count).await?;
     if format == Format::Table {
-        let (workers, slots) = (run.workers.unsigned_abs(), u64::from(capacity.slots));
         eprintln!(
-            "{} in this process, {} each (virtual: declared, whatever the machine has)",
-            words::count(workers, "worker", "workers"),
+            "{} in this process with {} (virtual: declared, whatever the machine has)",
+            words::count(workers_count, "worker", "workers"),
             words::count(slots, "slot", "slots"),
         );
     }
@@ -76,21 +73,51 @@ fn closed(submission: &Submission) -> Submission {
     submission
 }
 
-/// Local workers are where the first container wants to be.
-fn place_of(submission: &Submission) -> (PoolName, BTreeMap<String, String>) {
-    let Some(run) = submission.runs.first() else { return Default::default() };
-    let pool = match &run.spec.pool {
+/// Where some of the containers can run: a pool, labels, and whether GPUs are there.
+type Place = (PoolName, BTreeMap<String, String>, bool);
+
+fn place_of(spec: &Spec) -> Place {
+    let pool = match &spec.pool {
         PoolSelector::Any => PoolName::default(),
         PoolSelector::Preferred(name) | PoolSelector::Required(name) => name.clone(),
     };
-    (pool, run.spec.require_labels.clone())
+    (pool, spec.require_labels.clone(), spec.resources.gpu.is_some())
 }
 
-/// What a local worker offers: room for its part of the containers.
-fn capacity(run: &Run, submission: &Submission) -> Capacity {
-    let mut offered = Capacity { cpu: CpuMilli(0), memory: Bytes(0), slots: 0, gpus: Vec::new() };
+/// The local workers: some for each place, with room for its containers.
+fn workers(run: &Run, submission: &Submission) -> Result<Vec<Worker>, CommandError> {
+    let mut places: BTreeMap<Place, Vec<&submission::Run>> = BTreeMap::new();
     for part in &submission.runs {
-        let share = part.count.div_ceil(u32::try_from(run.workers).unwrap_or(1));
+        places.entry(place_of(&part.spec)).or_default().push(part);
+    }
+    // A place without a worker could never run anything.
+    let asked = usize::try_from(run.workers).unwrap_or(1).max(places.len());
+    if asked > LOCAL_WORKERS_MAX as usize {
+        let problem =
+            format!("{} pools and labels are asked for; --local has at most {LOCAL_WORKERS_MAX}", places.len());
+        return Err(CommandError::Usage(problem));
+    }
+    let (each, more) = (asked / places.len().max(1), asked % places.len().max(1));
+    let mut workers = Vec::new();
+    for (index, ((pool, labels, _), parts)) in places.into_iter().enumerate() {
+        let of_place = each + usize::from(index < more);
+        let capacity = capacity(run, &parts, of_place);
+        for _ in 0..of_place {
+            let id = WorkerId::new(&format!("local-{}", workers.len() + 1));
+            let id = id.map_err(|error| CommandError::Usage(error.to_string()))?;
+            let notes = vec!["virtual slots: capacity is declared, whatever the machine has".to_owned()];
+            let (pool, labels, capacity) = (pool.clone(), labels.clone(), capacity.clone());
+            workers.push(Worker { id, pool, labels, capacity, notes });
+        }
+    }
+    Ok(workers)
+}
+
+/// What one of so many workers offers: room for its part of the containers.
+fn capacity(run: &Run, parts: &[&submission::Run], workers: usize) -> Capacity {
+    let mut offered = Capacity { cpu: CpuMilli(0), memory: Bytes(0), slots: 0, gpus: Vec::new() };
+    for part in parts {
+        let share = part.count.div_ceil(u32::try_from(workers).unwrap_or(1));
         let room = run.per_worker.unwrap_or(share);
         let (times, resources) = (u64::from(room), &part.spec.resources);
         offered.cpu = CpuMilli((offered.cpu.0 + resources.cpu.0 * times).min(submission::CPU_MAX.0));
@@ -107,7 +134,8 @@ fn capacity(run: &Run, submission: &Submission) -> Capacity {
 /// Devices for so many containers with one request.
 fn devices(gpu: &GpuRequest, times: u64) -> Vec<String> {
     let kind = match &gpu.kinds {
-        GpuKinds::Any => "any",
+        // Any name that a device can have.
+        GpuKinds::Any => "local",
         GpuKinds::Ordered(kinds) => kinds[0].as_str(),
     };
     let per_device = (GPU_WHOLE.0 / gpu.milli.0).max(1);

@@ -47,8 +47,12 @@ impl Summary {
                 *ends.entry(end.to_owned()).or_default() += 1;
                 workers.extend(record["worker"].as_str().map(str::to_owned));
                 let submitted = record["submitted_at_ms"].as_u64().unwrap_or_default();
+                // What ended before its start was reported is reported once, as ended; it started before that.
+                let ran = record["outcome"]["outcome"] == "exited";
                 for (_, field, found) in &mut spans {
-                    found.extend(record[*field].as_u64().map(|at| Millis(at.saturating_sub(submitted))));
+                    let at = &record[*field];
+                    let at = if at.is_null() && ran { &record["finished_at_ms"] } else { at };
+                    found.extend(at.as_u64().map(|at| Millis(at.saturating_sub(submitted))));
                 }
             }
             let Some(next) = page["next"].as_str() else { break };

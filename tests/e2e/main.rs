@@ -1,0 +1,22 @@
+//! End to end: the real binary, its HTTP API and real processes, as a user has them. Uses no
+//! crate of ours for what it checks.
+
+mod adoption;
+mod backup;
+mod bad_input;
+mod bad_luck;
+mod commands;
+mod crashes;
+mod drain;
+mod events;
+mod frozen;
+mod http;
+mod idle;
+mod logs;
+mod mixed;
+mod readme;
+mod retries;
+mod run_local;
+mod scene;
+mod stops;
+mod unplaceable;
