@@ -37,7 +37,7 @@ pub use shape::{Shape, ShapeHash};
 pub use spec::{
     GpuKinds, GpuRequest, OnDisconnect, OnUnplaceable, PoolSelector, Resources, Retry, RetryOn, Spec, SpecHash,
 };
-pub use submission::{Run, Submission, SubmissionBody, ValidationError};
+pub use submission::{Run, SpecHashes, Submission, SubmissionBody, ValidationError};
 pub use units::*;
 pub use words::NameError;
 pub use worker::{Worker, WorkerStatus};

@@ -1,8 +1,9 @@
 //! Submit: accepts a group of containers whole, or gives the one the same client key made before.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use volley_model::{ArrivalNumber, GroupId, Score, Shape, Submission};
+use volley_model::{ArrivalNumber, GroupId, Score, Shape, SpecHashes, Submission};
 
 use crate::effects::Effects;
 use crate::ledger::Ledger;
@@ -57,22 +58,26 @@ impl Ledger {
         self.counters.next_arrival = arrival.next();
         let mut runs = Vec::with_capacity(submission.runs.len());
         let mut start = 0;
+        let (mut spec_hashes, mut shapes) = (SpecHashes::default(), BTreeMap::new());
         for run in submission.runs {
-            let shape = Shape::of(&submission.tenant, &run.spec);
-            let spec_hash = run.spec.hash();
+            let spec_hash = spec_hashes.of(&run.spec);
+            // Of equal specs, hash and shape are computed once, for a list may have thousands.
+            let (hash, shape) = shapes.entry(spec_hash).or_insert_with(|| {
+                let shape = Shape::of(&submission.tenant, &run.spec);
+                (shape.hash(), Arc::new(shape))
+            });
             let uses = self.specs.entry(spec_hash).or_insert_with(|| (Arc::clone(&run.spec), 0));
             if uses.1 == 0 {
                 out.change(Change::PutSpec(spec_hash, Arc::clone(&run.spec)));
             }
             uses.1 += 1;
-            let hash = shape.hash();
             let score = score_of(run.spec.priority, arrival);
-            self.queues.add_user(hash, || Arc::new(shape), 1);
+            self.queues.add_user(*hash, || Arc::clone(shape), 1);
             let spec = Arc::clone(&uses.0);
             runs.push(GroupRun {
                 spec_hash,
                 spec,
-                shape: hash,
+                shape: *hash,
                 score,
                 start,
                 count: run.count,

@@ -1,7 +1,7 @@
 //! The checks of a submission and of workers. Every error names the field, says
 //! what is wrong and what would be right.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Display;
 use std::sync::Arc;
 
@@ -85,15 +85,23 @@ fn check_list(specs: Vec<Spec>) -> Result<Vec<Run>, ValidationError> {
         return Err(error("specs", problem));
     }
     let mut runs: Vec<Run> = Vec::new();
-    let mut known: BTreeMap<crate::SpecHash, Arc<Spec>> = BTreeMap::new();
+    // A long list usually has few distinct specs: each is checked and kept once.
+    let mut known: HashSet<Arc<Spec>> = HashSet::new();
     for (index, spec) in specs.into_iter().enumerate() {
-        let spec = checked(&format!("specs[{index}]"), spec)?;
-        match runs.last_mut() {
-            Some(run) if *run.spec == spec => run.count += 1,
-            _ => {
-                let spec = Arc::clone(known.entry(spec.hash()).or_insert_with(|| Arc::new(spec)));
-                runs.push(Run { spec, count: 1 });
+        let spec = match known.get(&spec) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let spec = Arc::new(checked(&format!("specs[{index}]"), spec)?);
+                // The check may have brought it into the form of one that is known.
+                known.get(&spec).cloned().unwrap_or_else(|| {
+                    known.insert(Arc::clone(&spec));
+                    spec
+                })
             }
+        };
+        match runs.last_mut() {
+            Some(run) if Arc::ptr_eq(&run.spec, &spec) => run.count += 1,
+            _ => runs.push(Run { spec, count: 1 }),
         }
     }
     Ok(runs)

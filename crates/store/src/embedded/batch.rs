@@ -83,6 +83,11 @@ impl Batch {
         }
     }
 
+    /// The events that were written.
+    pub(super) fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
     fn absorb_change(&mut self, change: Change, known: &mut Known) {
         match change {
             Change::PutSpec(hash, spec) => drop(self.specs.insert(hash, Some(spec))),

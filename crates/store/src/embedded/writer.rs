@@ -10,7 +10,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use volley_ledger::{
     Answer, ContainerPage, ContainerRecord, EventPage, Found, Hint, Ledger, LedgerOptions, Operation, Query, Reply,
 };
-use volley_model::{ContainerId, EventNumber, TenantName};
+use volley_model::{ContainerId, EventNumber};
 
 use super::EmbeddedOptions;
 use super::batch::{Batch, Known};
@@ -19,13 +19,14 @@ use super::disk::DiskWatch;
 use super::error::DbError;
 use super::faults::{Faults, Place};
 use super::rows::{self, Position};
+use super::tail::Tail;
 use super::{event_codec, load, schema};
 use crate::{Clock, StoreError, StoreStats};
 
 /// Most calls of one round: bounds how long the first of them waits for the disk.
 const ROUND_CALLS_MAX: usize = 1_024;
 /// Most events of one page.
-const EVENTS_PAGE_MAX: u32 = 10_000;
+pub(super) const EVENTS_PAGE_MAX: u32 = 10_000;
 
 type AnswerTo<T> = oneshot::Sender<Result<T, StoreError>>;
 
@@ -42,6 +43,10 @@ pub(super) struct Counts {
 }
 
 impl Counts {
+    pub(super) fn on_read(&self) {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(super) fn stats(&self) -> StoreStats {
         StoreStats {
             operations: self.operations.load(Ordering::Relaxed),
@@ -59,10 +64,11 @@ struct Open {
 }
 
 impl Open {
-    fn load(file: &Path, options: LedgerOptions) -> Result<Self, DbError> {
+    fn load(file: &Path, options: LedgerOptions, tail: &Tail) -> Result<Self, DbError> {
         let db = schema::open_writer(file)?;
         let (stored, known) = load::load(&db)?;
         let ledger = Ledger::restore(options, stored).map_err(|error| DbError::record("all", error))?;
+        tail.reset(ledger.events_floor(), ledger.counters().last_event);
         Ok(Self { db, ledger, known })
     }
 }
@@ -75,6 +81,7 @@ pub(super) struct Writer {
     disk: DiskWatch,
     hints: broadcast::Sender<Hint>,
     counts: Arc<Counts>,
+    tail: Arc<Tail>,
     open: Option<Open>,
 }
 
@@ -84,11 +91,12 @@ impl Writer {
         options: EmbeddedOptions,
         hints: broadcast::Sender<Hint>,
         counts: Arc<Counts>,
+        tail: Arc<Tail>,
     ) -> Result<Self, DbError> {
-        let open = Open::load(&directory.database(), options.ledger.clone())?;
+        let open = Open::load(&directory.database(), options.ledger.clone(), &tail)?;
         let disk = DiskWatch::new(directory.path().to_owned(), options.disk_free_min);
         let EmbeddedOptions { ledger, clock, faults, .. } = options;
-        Ok(Self { directory, options: ledger, clock, faults, disk, hints, counts, open: Some(open) })
+        Ok(Self { directory, options: ledger, clock, faults, disk, hints, counts, tail, open: Some(open) })
     }
 
     /// Until the last sender is gone.
@@ -103,7 +111,7 @@ impl Writer {
         if self.open.is_none() {
             // The last transaction failed: what is in the file is the truth.
             let loaded = self.faults.at(Place::Reopen).map_err(DbError::Io);
-            match loaded.and_then(|()| Open::load(&self.directory.database(), self.options.clone())) {
+            match loaded.and_then(|()| Open::load(&self.directory.database(), self.options.clone(), &self.tail)) {
                 Ok(open) => self.open = Some(open),
                 Err(error) => return refuse_all(calls, &error),
             }
@@ -140,18 +148,20 @@ impl Writer {
         }
         if !batch.is_empty() {
             self.counts.transactions.fetch_add(1, Ordering::Relaxed);
+            self.tail.extend(batch.take_events(), open.ledger.events_floor());
         }
-        for (reply, answer) in replies {
-            let _ = answer.send(Ok(reply));
-        }
+        // Before the replies: whoever waits for work or an end waits longer than whoever asked.
         for hint in batch.hints.into_hints() {
             // Nobody may be listening.
             let _ = self.hints.send(hint);
         }
+        for (reply, answer) in replies {
+            let _ = answer.send(Ok(reply));
+        }
         self.counts.reads.fetch_add(reads.len() as u64, Ordering::Relaxed);
         for (query, answer) in reads {
             let unreadable = |error: DbError| StoreError::Unavailable { reason: error.to_string() };
-            let _ = answer.send(read(&open, query).map_err(unreadable));
+            let _ = answer.send(read(&open, query, &self.tail).map_err(unreadable));
         }
         self.open = Some(open);
     }
@@ -189,7 +199,7 @@ fn write(open: &mut Open, batch: &mut Batch, faults: &Faults) -> Result<(), DbEr
     Ok(faults.at(Place::Committed)?)
 }
 
-fn read(open: &Open, query: Query) -> Result<Answer, DbError> {
+fn read(open: &Open, query: Query, tail: &Tail) -> Result<Answer, DbError> {
     let ledger = &open.ledger;
     Ok(match query {
         Query::Container(id, scope) => {
@@ -213,7 +223,12 @@ fn read(open: &Open, query: Query) -> Result<Answer, DbError> {
         Query::Pools => Answer::Pools(ledger.pools()),
         Query::Fleet { known, max } => Answer::Fleet(Box::new(ledger.fleet(known, max))),
         Query::Scale => Answer::Scale(Box::new(ledger.scale_state())),
-        Query::Events { after, max, scope } => Answer::Events(events(open, after, max, scope.as_ref())?),
+        Query::Events { after, max, scope } => {
+            let max = max.min(EVENTS_PAGE_MAX) as usize;
+            let mut page = tail.page(after, max).map_or_else(|| events(open, after, max), Ok)?;
+            page.events.retain(|event| ledger.shows(event, scope.as_ref()));
+            Answer::Events(page)
+        }
         Query::Token(hash) => Answer::Token(ledger.token(&hash).map(Box::new)),
         Query::Tokens { after, max } => {
             let (tokens, more) = ledger.tokens(after.as_ref(), max);
@@ -246,22 +261,24 @@ fn finished(open: &Open, id: ContainerId) -> Result<Option<ContainerRecord>, DbE
     Ok(open.ledger.finished_record(rows::finished_from(row, id.group)?))
 }
 
-fn events(open: &Open, after: EventNumber, max: u32, scope: Option<&TenantName>) -> Result<EventPage, DbError> {
-    let max = max.min(EVENTS_PAGE_MAX) as usize;
+fn events(open: &Open, after: EventNumber, max: usize) -> Result<EventPage, DbError> {
     let mut events = Vec::new();
-    let mut statement = open.db.prepare_cached("SELECT body FROM event WHERE last > ?1 ORDER BY first LIMIT ?2")?;
-    let mut rows = statement.query([after.0.cast_signed(), max as i64])?;
-    while let Some(row) = rows.next()? {
+    // The row that holds the event asked for may begin before it.
+    let mut statement = open.db.prepare_cached(
+        "SELECT body FROM event WHERE first >= coalesce((SELECT max(first) FROM event WHERE first <= ?1), 0)
+         ORDER BY first",
+    )?;
+    let mut rows = statement.query([after.next().0.min(i64::MAX as u64).cast_signed()])?;
+    while events.len() < max
+        && let Some(row) = rows.next()?
+    {
         let bytes = row.get_ref(0)?.as_blob().map_err(|error| DbError::record("event", error))?;
         let decoded = event_codec::decode(bytes).map_err(|error| DbError::record("event", error))?;
         events.extend(decoded.into_iter().filter(|event| event.number > after));
-        if events.len() >= max {
-            events.truncate(max);
-            break;
-        }
     }
+    events.truncate(max);
     let oldest = open.ledger.events_floor();
     let seen = events.last().map_or(after, |event| event.number);
-    events.retain(|event| event.number >= oldest && open.ledger.shows(event, scope));
+    events.retain(|event| event.number >= oldest);
     Ok(EventPage { events, oldest, last: open.ledger.counters().last_event, seen })
 }
