@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::{Capacity, GPU_WHOLE, PoolName, PoolSelector, Shape, Worker};
+use crate::{Capacity, GPU_WHOLE, PoolName, PoolSelector, RUNTIME_LABEL, RUNTIME_OCI, Shape, Worker};
 
 /// Why a worker can never serve a shape.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,6 +12,8 @@ pub enum Infeasible {
     OtherPool,
     /// A required label is missing or differs.
     Label(String),
+    /// The worker runs images only, the shape names none.
+    ImagesOnly,
     /// Less CPU in all than asked.
     Cpu,
     /// Less memory in all than asked.
@@ -31,6 +33,7 @@ impl fmt::Display for Infeasible {
         match self {
             Infeasible::OtherPool => f.write_str("another pool is required"),
             Infeasible::Label(key) => write!(f, "label '{key}' is missing or differs"),
+            Infeasible::ImagesOnly => f.write_str("runs images only"),
             Infeasible::Cpu => f.write_str("too little CPU in all"),
             Infeasible::Memory => f.write_str("too little memory in all"),
             Infeasible::Slots => f.write_str("takes no containers"),
@@ -62,6 +65,10 @@ pub(crate) fn offer_serves(
     let differs = |(key, value): &(&String, &String)| labels.get(*key) != Some(value);
     if let Some((key, _)) = shape.require_labels.iter().find(differs) {
         return Err(Infeasible::Label(key.clone()));
+    }
+    let oci = |labels: &BTreeMap<String, String>| labels.get(RUNTIME_LABEL).is_some_and(|value| value == RUNTIME_OCI);
+    if oci(labels) && !oci(&shape.require_labels) {
+        return Err(Infeasible::ImagesOnly);
     }
     capacity_serves(shape, capacity)?;
     if shape.resources.gpu.is_none() && !capacity.gpus.is_empty() && !cpu_on_gpu {

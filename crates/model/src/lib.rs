@@ -13,6 +13,7 @@ pub mod fleet;
 pub mod ids;
 pub mod pool;
 pub mod provisioning;
+pub mod sandbox;
 pub mod shape;
 pub mod spec;
 pub mod submission;
@@ -32,6 +33,9 @@ pub use ids::*;
 pub use pool::{Elastic, Machine, MinFree, Pool, ProvisionerKind, Strategy};
 pub use provisioning::{
     Demand, MachineWorker, PoolStanding, ProvisionedMachine, Provisioning, RetireCause, ScaleLead, ScaleState, Stage,
+};
+pub use sandbox::{
+    HOST_NETWORK_ALLOWED, HOST_NETWORK_LABEL, Mount, MountError, Network, RUNTIME_LABEL, RUNTIME_OCI, Sandbox,
 };
 pub use shape::{Shape, ShapeHash};
 pub use spec::{

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Bytes, CpuMilli, GpuMilli, Millis, PoolName};
+use crate::{Bytes, CpuMilli, GpuMilli, Millis, PoolName, Sandbox};
 
 /// The address of a spec's content: the first 16 bytes of SHA-256 over its canonical JSON.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -135,7 +135,7 @@ pub enum OnDisconnect {
 /// What to run and with what.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Spec {
-    /// The program.
+    /// The program; empty for the one that the image names.
     pub command: String,
     /// Its arguments.
     pub args: Vec<String>,
@@ -143,8 +143,11 @@ pub struct Spec {
     pub env: BTreeMap<String, String>,
     /// Working directory; the container's own when absent.
     pub working_dir: Option<String>,
-    /// Image reference; not used by the process runtime.
+    /// What it is made from; without one it is a process of the worker's machine.
     pub image: Option<String>,
+    /// How one made from an image is held.
+    #[serde(default, skip_serializing_if = "Sandbox::is_default")]
+    pub sandbox: Sandbox,
     /// What it needs.
     pub resources: Resources,
     /// Which pool.
@@ -184,6 +187,7 @@ impl Spec {
             env: BTreeMap::new(),
             working_dir: None,
             image: None,
+            sandbox: Sandbox::default(),
             resources: Resources::default(),
             pool: PoolSelector::Any,
             require_labels: BTreeMap::new(),

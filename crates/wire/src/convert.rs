@@ -3,8 +3,8 @@
 
 use volley_model::{
     Attempt, Bytes, Capacity, ContainerId, CpuMilli, Epoch, GpuGrant, GpuKinds, GpuMilli, GpuRequest, GroupId, Millis,
-    Nonce, OnDisconnect, OnUnplaceable, Outcome, PoolName, PoolSelector, Progress, Resources, Retry, RetryOn, Spec,
-    SpecHash, StopCause, SubmissionBody, ValidationError, Worker, WorkerId,
+    Network, Nonce, OnDisconnect, OnUnplaceable, Outcome, PoolName, PoolSelector, Progress, Resources, Retry, RetryOn,
+    Sandbox, Spec, SpecHash, StopCause, SubmissionBody, ValidationError, Worker, WorkerId,
 };
 
 use crate::proto;
@@ -213,6 +213,15 @@ pub fn spec_from(path: &str, spec: proto::Spec) -> Checked<Spec> {
     model.env = spec.env.into_iter().collect();
     model.working_dir = spec.working_dir;
     model.image = spec.image;
+    let mounts = spec.mounts.iter().enumerate();
+    let mounts =
+        mounts.map(|(index, mount)| mount.parse().or_else(|problem| error(at(&format!("mounts[{index}]")), problem)));
+    model.sandbox = Sandbox {
+        user: spec.user,
+        read_only: spec.read_only,
+        network: if spec.host_network { Network::Host } else { Network::Loopback },
+        mounts: mounts.collect::<Checked<_>>()?,
+    };
     let gpu = spec.gpu.map(|gpu| gpu_from(&at("gpu"), gpu)).transpose()?;
     model.resources = Resources { cpu: CpuMilli(spec.cpu_milli), memory: Bytes(spec.memory_bytes), gpu };
     if let Some(pool) = spec.pool {
@@ -274,6 +283,10 @@ pub fn spec_to(spec: &Spec) -> proto::Spec {
         env: spec.env.clone().into_iter().collect(),
         working_dir: spec.working_dir.clone(),
         image: spec.image.clone(),
+        user: spec.sandbox.user.clone(),
+        read_only: spec.sandbox.read_only,
+        host_network: spec.sandbox.network == Network::Host,
+        mounts: spec.sandbox.mounts.iter().map(ToString::to_string).collect(),
         cpu_milli: spec.resources.cpu.0,
         memory_bytes: spec.resources.memory.0,
         gpu: spec.resources.gpu.as_ref().map(gpu_to),
@@ -326,6 +339,8 @@ mod tests {
         spec.env.insert("A".to_owned(), "b".to_owned());
         spec.working_dir = Some("/tmp".to_owned());
         spec.image = Some("busybox".to_owned());
+        let mounts = vec!["/data:/mnt:ro".parse().unwrap()];
+        spec.sandbox = Sandbox { user: Some("1".to_owned()), read_only: true, network: Network::Host, mounts };
         spec.resources = Resources { cpu: CpuMilli(1500), memory: Bytes(1 << 30), gpu: "H100:2".parse().ok() };
         spec.pool = PoolSelector::Required(PoolName::new("gpu").unwrap());
         spec.require_labels.insert("zone".to_owned(), "a".to_owned());

@@ -8,8 +8,8 @@ use std::str::FromStr;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use volley_model::{
-    Bytes, CpuMilli, GpuRequest, Millis, OnDisconnect, OnUnplaceable, PoolSelector, Resources, Retry, RetryOn, Spec,
-    Submission, SubmissionBody, TenantName, ValidationError,
+    Bytes, CpuMilli, GpuRequest, Millis, OnDisconnect, OnUnplaceable, PoolSelector, Resources, Retry, RetryOn, Sandbox,
+    Spec, Submission, SubmissionBody, TenantName, ValidationError,
 };
 
 /// The fields of an object, taken one by one; what is left at the end is unknown.
@@ -88,14 +88,16 @@ pub fn submission_from(body: &[u8], tenant: TenantName, header_key: Option<Strin
 /// Reads a spec; `path` leads the errors.
 pub fn spec_from(path: &str, value: Value) -> Checked<Spec> {
     let mut fields = Fields::of(path, value)?;
-    let Some(command) = fields.take::<String>("command")? else {
-        return error(fields.path("command"), "give the program to run");
-    };
-    let mut spec = Spec::of_command(&command, &[]);
+    let mut spec = Spec::of_command("", &[]);
+    spec.command = fields.take("command")?.unwrap_or_default();
     spec.args = fields.take("args")?.unwrap_or_default();
     spec.env = fields.take("env")?.unwrap_or_default();
     spec.working_dir = fields.take("working_dir")?;
     spec.image = fields.take("image")?;
+    spec.sandbox = sandbox_from(&mut fields)?;
+    if spec.command.is_empty() && spec.image.is_none() {
+        return error(fields.path("command"), "give the program to run, or an image that names one");
+    }
     if let Some(resources) = fields.take::<Value>("resources")? {
         spec.resources = resources_from(&fields.path("resources"), resources)?;
     }
@@ -113,6 +115,20 @@ pub fn spec_from(path: &str, value: Value) -> Checked<Spec> {
     spec.log_limit = fields.parse::<Bytes>("log_limit")?.unwrap_or(Spec::LOG_LIMIT);
     fields.done()?;
     Ok(spec)
+}
+
+fn sandbox_from(fields: &mut Fields) -> Checked<Sandbox> {
+    let mounts: Vec<String> = fields.take("mounts")?.unwrap_or_default();
+    let path = fields.path("mounts");
+    let numbered = mounts.iter().enumerate();
+    let mounts =
+        numbered.map(|(index, mount)| mount.parse().or_else(|problem| error(format!("{path}[{index}]"), problem)));
+    Ok(Sandbox {
+        mounts: mounts.collect::<Checked<_>>()?,
+        user: fields.take("user")?,
+        read_only: fields.take("read_only")?.unwrap_or_default(),
+        network: fields.take("network")?.unwrap_or_default(),
+    })
 }
 
 fn resources_from(path: &str, value: Value) -> Checked<Resources> {
@@ -164,7 +180,18 @@ pub fn spec_to(spec: &Spec) -> Value {
         "on_unplaceable": spec.on_unplaceable, "on_disconnect": spec.on_disconnect,
         "stop_grace": spec.stop_grace.to_string(), "log_limit": spec.log_limit.to_string(),
     });
-    let texts = [("working_dir", &spec.working_dir), ("image", &spec.image), ("affinity", &spec.affinity)];
+    if spec.sandbox != Sandbox::default() {
+        let mounts: Vec<String> = spec.sandbox.mounts.iter().map(ToString::to_string).collect();
+        value["mounts"] = mounts.into();
+        value["read_only"] = spec.sandbox.read_only.into();
+        value["network"] = json!(spec.sandbox.network);
+    }
+    let texts = [
+        ("working_dir", &spec.working_dir),
+        ("image", &spec.image),
+        ("affinity", &spec.affinity),
+        ("user", &spec.sandbox.user),
+    ];
     for (name, text) in texts {
         if let Some(text) = text {
             value[name] = text.clone().into();
@@ -221,6 +248,11 @@ mod tests {
         };
         spec.max_wait = Some(Millis(90_000));
         spec.affinity = Some("key".to_owned());
+        assert_eq!(spec_from("spec", spec_to(&spec)).unwrap(), spec);
+        spec.image = Some("busybox".to_owned());
+        let mounts = ["/data:/mnt:ro", "tmpfs:/x:1Mi"].map(|mount| mount.parse().unwrap()).to_vec();
+        spec.sandbox =
+            Sandbox { user: Some("1:2".to_owned()), read_only: true, network: volley_model::Network::Host, mounts };
         assert_eq!(spec_from("spec", spec_to(&spec)).unwrap(), spec);
     }
 }

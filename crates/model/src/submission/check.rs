@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use super::{CLIENT_KEY_BYTES_MAX, GROUP_CONTAINERS_MAX, Run, Submission, SubmissionBody, ValidationError};
 use crate::{
-    Bytes, Capacity, CpuMilli, GPU_DEVICES_MAX, GPU_WHOLE, GpuKinds, GpuRequest, Millis, OnDisconnect, Resources,
-    Retry, Spec, TenantName, Worker, is_gpu_kind,
+    Bytes, Capacity, CpuMilli, GPU_DEVICES_MAX, GPU_WHOLE, GpuKinds, GpuRequest, HOST_NETWORK_ALLOWED,
+    HOST_NETWORK_LABEL, Millis, Mount, Network, OnDisconnect, RUNTIME_LABEL, RUNTIME_OCI, Resources, Retry,
+    Sandbox, Spec, TenantName, Worker, is_gpu_kind,
 };
 
 /// Most specs of a list: what fits a body of some MiB and one transaction.
@@ -25,6 +26,8 @@ pub const ENV_MAX: usize = 1_000;
 pub const LABELS_MAX: usize = 64;
 /// Longest label value, affinity key, name in bytes.
 pub const LABEL_VALUE_BYTES_MAX: usize = 256;
+/// Most mounts of a spec.
+pub const MOUNTS_MAX: usize = 32;
 /// Longest image reference in bytes.
 pub const IMAGE_BYTES_MAX: usize = 1024;
 /// Most CPU of a worker or spec: 10,000 cores.
@@ -153,13 +156,11 @@ fn checked(path: &str, mut spec: Spec) -> Result<Spec, ValidationError> {
         on.dedup();
     }
     check_process(path, &spec)?;
+    check_sandbox(path, &mut spec)?;
     check_resources(&format!("{path}.resources"), &spec.resources)?;
     check_labels(&format!("{path}.require_labels"), &spec.require_labels)?;
     if let Some(affinity) = &spec.affinity {
         check_text(&format!("{path}.affinity"), affinity, LABEL_VALUE_BYTES_MAX)?;
-    }
-    if let Some(image) = &spec.image {
-        check_text(&format!("{path}.image"), image, IMAGE_BYTES_MAX)?;
     }
     check_retry(&format!("{path}.retry"), &spec.retry)?;
     if let Some(wait) = spec.max_wait {
@@ -182,7 +183,7 @@ fn checked(path: &str, mut spec: Spec) -> Result<Spec, ValidationError> {
 
 fn check_process(path: &str, spec: &Spec) -> Checked {
     let field = |name: &str| format!("{path}.{name}");
-    if spec.command.is_empty() {
+    if spec.command.is_empty() && spec.image.is_none() {
         return Err(error(field("command"), "give the program to run"));
     }
     if spec.command.len() > COMMAND_BYTES_MAX {
@@ -220,6 +221,48 @@ fn check_process(path: &str, spec: &Spec) -> Checked {
         && (!dir.starts_with('/') || dir.contains('\0') || dir.len() > COMMAND_BYTES_MAX)
     {
         return Err(error(field("working_dir"), "give an absolute path"));
+    }
+    Ok(())
+}
+
+/// What an image asks for is a matter of labels: workers that run images, and those that allow the machine's network.
+fn check_sandbox(path: &str, spec: &mut Spec) -> Checked {
+    let field = |name: &str| format!("{path}.{name}");
+    let Some(image) = &spec.image else {
+        if spec.sandbox != Sandbox::default() {
+            let problem = "user, read_only, network and mounts need an image: a process is not held in by them";
+            return Err(error(field("image"), problem));
+        }
+        return Ok(());
+    };
+    check_text(&field("image"), image, IMAGE_BYTES_MAX)?;
+    let sandbox = &spec.sandbox;
+    if let Some(user) = &sandbox.user {
+        check_text(&field("user"), user, LABEL_VALUE_BYTES_MAX)?;
+    }
+    if sandbox.mounts.len() > MOUNTS_MAX {
+        let problem = format!("{} mounts; at most {MOUNTS_MAX} are allowed", sandbox.mounts.len());
+        return Err(error(field("mounts"), problem));
+    }
+    let mut targets = BTreeSet::new();
+    for (index, mount) in sandbox.mounts.iter().enumerate() {
+        let at = format!("{path}.mounts[{index}]");
+        if mount.to_string().len() > COMMAND_BYTES_MAX {
+            return Err(error(at, format!("at most {COMMAND_BYTES_MAX} bytes are allowed")));
+        }
+        let (Mount::Tmpfs { target, .. } | Mount::Host { target, .. }) = mount;
+        if !targets.insert(target) {
+            return Err(error(at, format!("two mounts go to {}", short(target))));
+        }
+    }
+    let affinity = format!("image:{image}");
+    if spec.affinity.is_none() && affinity.len() <= LABEL_VALUE_BYTES_MAX {
+        // A worker that ran it lately has it.
+        spec.affinity = Some(affinity);
+    }
+    spec.require_labels.entry(RUNTIME_LABEL.to_owned()).or_insert_with(|| RUNTIME_OCI.to_owned());
+    if sandbox.network == Network::Host {
+        spec.require_labels.insert(HOST_NETWORK_LABEL.to_owned(), HOST_NETWORK_ALLOWED.to_owned());
     }
     Ok(())
 }
