@@ -4,6 +4,7 @@
 mod attempts;
 mod capacity;
 mod epoch_file;
+pub mod image;
 mod link;
 mod output_page;
 mod runtime;
@@ -16,6 +17,8 @@ pub use capacity::{detect, detect_gpus};
 pub use link::{GrpcLink, Inbound, Link, OpenError, Opening};
 pub use runtime::cgroup::limits_notes;
 pub use runtime::keeper;
+pub use runtime::kept::KeptOptions;
+pub use runtime::oci::{Engine, EngineError, OciOptions, OciRuntime, PIDS_MAX};
 pub use runtime::process::{ProcessOptions, ProcessRuntime};
 pub use runtime::{Happened, Launch, Left, Output, Runtime};
 pub use worker::{WorkerError, WorkerOptions, run, run_over};

@@ -6,6 +6,7 @@ pub(crate) mod cgroup;
 pub mod keeper;
 pub(crate) mod kept;
 pub(crate) mod log_file;
+pub(crate) mod oci;
 pub(crate) mod process;
 
 use std::io;

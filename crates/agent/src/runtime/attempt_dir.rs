@@ -5,23 +5,27 @@
 //! | `launch.json` | worker | what to run; there before the keeper starts |
 //! | `lock` | | held by the keeper while it lives |
 //! | `orders` | worker | a FIFO: 8 bytes for each stop, the grace in ms |
+//! | `engine.json` | keeper | the OCI runtime that makes the container |
 //! | `running.json` | keeper | the process, once it runs |
 //! | `end.json` | keeper | the outcome; nothing runs any more |
 //! | `acknowledged` | worker | the server has the outcome |
 //! | `stdout.N`, `stderr.N` | keeper | output from byte N on |
-//! | `work/` | container | its working directory |
+//! | `work/` | container | its working directory, of a process |
+//! | `bundle/`, `runtime/` | keeper | of one from an image: its files, and the OCI runtime's state |
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, mkfifoat};
+use rustix::process::Pid;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use volley_model::{Attempt, ContainerId, GpuGrant, Millis, Outcome, Spec, WorkerId};
 
+use super::oci::OciLaunch;
 use crate::Launch;
 
 /// What a keeper is to run.
@@ -44,6 +48,8 @@ pub enum How {
         /// Folders of cgroups, made by the worker with their limits; the container's processes live in them.
         cgroups: Vec<PathBuf>,
     },
+    /// From an image.
+    Oci(Box<OciLaunch>),
 }
 
 impl How {
@@ -51,6 +57,7 @@ impl How {
     pub(crate) fn cgroups(&self) -> &[PathBuf] {
         match self {
             How::Process { cgroups } => cgroups,
+            How::Oci(oci) => &oci.cgroups,
         }
     }
 }
@@ -78,6 +85,26 @@ pub(crate) struct RunningRecord {
     pub(crate) started: u64,
 }
 
+impl RunningRecord {
+    /// A process that is there.
+    pub(crate) fn of(pid: u32) -> Option<Self> {
+        let pid = i32::try_from(pid).ok()?;
+        Some(Self { pid, started: started_at(Pid::from_raw(pid)?)? })
+    }
+
+    /// The process, if it is still there.
+    pub(crate) fn alive(&self) -> Option<Pid> {
+        Pid::from_raw(self.pid).filter(|pid| started_at(*pid) == Some(self.started))
+    }
+}
+
+/// When a process started, in ticks since the machine did; `None` when it is not there.
+fn started_at(pid: Pid) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    // The name, in brackets, may hold anything; the 22nd field is the 20th after it.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
 /// One attempt's folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AttemptDir(pub(crate) PathBuf);
@@ -99,7 +126,11 @@ impl AttemptDir {
                 None => return Err(io::Error::new(ErrorKind::AlreadyExists, "an earlier attempt still runs there")),
             }
         }
-        fs::create_dir_all(self.work())?;
+        // What is to run may hold secrets.
+        fs::DirBuilder::new().mode(0o700).create(&self.0)?;
+        if matches!(launch.how, How::Process { .. }) {
+            fs::create_dir(self.work())?;
+        }
         let fifo = self.0.join("orders");
         match mkfifoat(rustix::fs::CWD, &fifo, Mode::RUSR | Mode::WUSR) {
             Ok(()) | Err(rustix::io::Errno::EXIST) => {}
@@ -123,6 +154,18 @@ impl AttemptDir {
 
     pub(crate) fn set_running(&self, running: RunningRecord) -> io::Result<()> {
         self.write("running.json", &running)
+    }
+
+    /// Notes the OCI runtime while it makes the container: with its keeper gone it must not go on.
+    pub(crate) fn note_engine(&self, child: &std::process::Child) {
+        if let Some(record) = RunningRecord::of(child.id()) {
+            // Without the note there is nothing to look for.
+            let _ = self.write("engine.json", &record);
+        }
+    }
+
+    pub(crate) fn engine(&self) -> io::Result<Option<RunningRecord>> {
+        self.read("engine.json")
     }
 
     pub(crate) fn end(&self) -> io::Result<Option<Outcome>> {

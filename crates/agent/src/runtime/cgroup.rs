@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use volley_model::{ContainerId, Resources, WorkerId};
+use volley_model::{ContainerId, CpuMilli, Resources, WorkerId};
 
 /// The kernel gives a group its CPU in periods of this many microseconds.
 const PERIOD_US: u64 = 100_000;
@@ -49,6 +49,40 @@ pub(crate) fn hierarchies() -> &'static Hierarchies {
 #[must_use]
 pub fn limits_notes() -> Vec<String> {
     hierarchies().notes.clone()
+}
+
+/// The roots of all hierarchies that are mounted, whatever they are for.
+pub(crate) fn roots() -> &'static [PathBuf] {
+    static FOUND: OnceLock<Vec<PathBuf>> = OnceLock::new();
+    FOUND.get_or_init(|| {
+        let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let root = |line: &str| {
+            let (head, tail) = line.split_once(" - ")?;
+            let kind = tail.split(' ').next()?;
+            matches!(kind, "cgroup" | "cgroup2").then(|| head.split(' ').nth(4).map(PathBuf::from))?
+        };
+        mountinfo.lines().filter_map(root).collect()
+    })
+}
+
+/// Version 2 alone is mounted.
+pub(crate) fn is_unified() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+/// Memory and swap together can be limited.
+pub(crate) fn limits_swap() -> bool {
+    static FOUND: OnceLock<bool> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        let version_1 = |root: &PathBuf| root.join("memory.memsw.limit_in_bytes").exists();
+        let swap = fs::read_to_string("/proc/swaps").unwrap_or_default().lines().count() > 1;
+        roots().iter().any(version_1) || (is_unified() && swap)
+    })
+}
+
+/// The kernel's words for an amount of CPU: so many microseconds in each period.
+pub(crate) fn quota(cpu: CpuMilli) -> (u64, u64) {
+    ((cpu.0.saturating_mul(PERIOD_US) / 1000).max(QUOTA_MIN_US), PERIOD_US)
 }
 
 /// Reads the kernel's lists of mounts and of this process's groups.
@@ -168,7 +202,7 @@ impl Hierarchies {
 /// Makes an attempt's groups with its limits. What cannot be made is left out: the notes said so, or the machine is in
 /// trouble that the container's own end will tell.
 pub(crate) fn make(groups: &[PathBuf], resources: &Resources) {
-    let quota = (resources.cpu.0.saturating_mul(PERIOD_US) / 1000).max(QUOTA_MIN_US);
+    let (quota, _) = quota(resources.cpu);
     let memory = resources.memory.0;
     for group in groups {
         let made = group.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| create(group));

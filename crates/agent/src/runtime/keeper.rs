@@ -16,7 +16,7 @@ use volley_model::{Millis, Outcome, StopCause};
 
 use super::attempt_dir::{AttemptDir, How, LaunchRecord, RunningRecord};
 use super::log_file::LogFile;
-use super::{cgroup, process};
+use super::{cgroup, oci, process};
 
 /// Output that is still in the pipes when all processes of a container are gone is read for at most this long: a
 /// process that left its group may hold them open for ever.
@@ -83,13 +83,15 @@ impl Started {
 fn start(dir: &AttemptDir, launch: &LaunchRecord) -> Result<Started, String> {
     match &launch.how {
         How::Process { .. } => process::start(dir, launch),
+        How::Oci(oci) => oci::start(dir, launch, oci),
     }
 }
 
 /// Removes what a container leaves on the machine, but for its output and its end.
-pub(super) fn clean(_dir: &AttemptDir, launch: &LaunchRecord) {
+pub(super) fn clean(dir: &AttemptDir, launch: &LaunchRecord) {
     match &launch.how {
         How::Process { cgroups } => cgroup::remove(cgroups),
+        How::Oci(oci) => oci::clean(dir, launch, oci),
     }
 }
 
@@ -146,8 +148,8 @@ impl<'a> Kept<'a> {
     fn new(dir: &AttemptDir, launch: &'a LaunchRecord, mut started: Started, orders: File) -> io::Result<Self> {
         let pid = started.pid;
         let ended = pidfd_open(pid, PidfdFlags::empty())?;
-        let running = RunningRecord { pid: pid.as_raw_nonzero().get(), started: started_at(pid).unwrap_or_default() };
-        if let Err(error) = dir.set_running(running) {
+        let running = RunningRecord::of(pid.as_raw_nonzero().get().unsigned_abs());
+        if let Err(error) = running.map_or(Ok(()), |running| dir.set_running(running)) {
             let _ = writeln!(io::stderr(), "volley: its process could not be noted: {error}");
         }
         // A worker that died meanwhile reads the file.
@@ -286,11 +288,4 @@ impl<'a> Kept<'a> {
         }
         Ok(ready)
     }
-}
-
-/// When a process started, in ticks since the machine did; `None` when it is not there.
-pub(crate) fn started_at(pid: Pid) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
-    // The name, in brackets, may hold anything; the 22nd field is the 20th after it.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }

@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Signal, kill_process, kill_process_group};
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -208,13 +208,17 @@ impl<M: Method> Inner<M> {
 
     /// The keeper is gone and left no end: whatever still runs is killed, and the attempt is lost.
     fn end_orphan(&self, dir: &AttemptDir) -> Outcome {
-        if let Ok(Some(running)) = dir.running()
-            && let Some(pid) = Pid::from_raw(running.pid)
-            && keeper::started_at(pid) == Some(running.started)
-        {
-            let _ = kill_process_group(pid, Signal::KILL);
+        if let Some(pid) = dir.engine().ok().flatten().and_then(|engine| engine.alive()) {
+            let _ = kill_process(pid, Signal::KILL);
         }
+        let running = dir.running().ok().flatten().and_then(|running| running.alive());
         if let Ok(Some(launch)) = dir.launch() {
+            if let Some(pid) = running {
+                let _ = match launch.how {
+                    How::Process { .. } => kill_process_group(pid, Signal::KILL),
+                    How::Oci(_) => kill_process(pid, Signal::KILL),
+                };
+            }
             cgroup::kill(launch.how.cgroups());
             keeper::clean(dir, &launch);
         }

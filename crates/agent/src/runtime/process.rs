@@ -39,6 +39,9 @@ impl Method for Process {
     type Held = ();
 
     async fn prepare(&self, options: &KeptOptions, launch: &Launch) -> Result<(How, ()), String> {
+        if launch.spec.image.is_some() {
+            return Err("this worker runs commands, not images; let it go to one that runs images".to_owned());
+        }
         let resources = &launch.spec.resources;
         let (worker, container, attempt) = (&options.worker, launch.container, launch.attempt.number);
         let cgroups = cgroup::hierarchies().plan(worker, container, attempt, resources);
