@@ -8,10 +8,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use volley_agent::metrics::WorkerMetrics;
-use volley_agent::{ProcessOptions, ProcessRuntime, WorkerError, WorkerOptions};
+use volley_agent::{KeptOptions, WorkerError, WorkerOptions};
 use volley_model::{Epoch, Worker};
 
 use crate::command_error::CommandError;
+use crate::runtime_flags::Runtimes;
 
 /// The first argument that makes this program a keeper; not for people.
 pub const KEEPER_COMMAND: &str = "__keeper";
@@ -19,6 +20,7 @@ pub const KEEPER_COMMAND: &str = "__keeper";
 /// Some workers of one server.
 pub struct Fleet {
     server: String,
+    runtimes: Runtimes,
     tasks: JoinSet<Result<(), WorkerError>>,
     /// Of all of them together.
     pub metrics: Arc<WorkerMetrics>,
@@ -28,23 +30,23 @@ pub struct Fleet {
 
 impl Fleet {
     /// No workers yet.
-    pub fn new(server: &str) -> Self {
-        let shutdown = watch::channel(0).0;
-        let attached = mpsc::unbounded_channel();
-        Self { server: server.to_owned(), tasks: JoinSet::new(), metrics: Arc::default(), shutdown, attached }
+    pub fn new(server: &str, runtimes: Runtimes) -> Self {
+        let (shutdown, attached) = (watch::channel(0).0, mpsc::unbounded_channel());
+        let server = server.to_owned();
+        Self { server, runtimes, tasks: JoinSet::new(), metrics: Arc::default(), shutdown, attached }
     }
 
     /// Starts a worker that keeps its containers' directories and output in a folder.
-    pub fn start(&mut self, worker: Worker, state_dir: &Path) -> Result<(), CommandError> {
+    pub fn start(&mut self, mut worker: Worker, state_dir: &Path) -> Result<(), CommandError> {
         let (sender, happened) = mpsc::unbounded_channel();
-        let options = ProcessOptions {
+        self.runtimes.label(&mut worker);
+        let options = KeptOptions {
             worker: worker.id.clone(),
             state_dir: state_dir.to_owned(),
             // This very program, also when its file was replaced meanwhile.
             keeper: vec!["/proc/self/exe".to_owned(), KEEPER_COMMAND.to_owned()],
         };
-        let runtime = ProcessRuntime::new(options, sender);
-        let runtime = runtime.map_err(|error| CommandError::Unreachable(error.to_string()))?;
+        let runtime = self.runtimes.start(options, sender)?;
         let options = WorkerOptions {
             server: self.server.clone(),
             worker,
@@ -52,7 +54,7 @@ impl Fleet {
             attached: Some(self.attached.0.clone()),
             metrics: Arc::clone(&self.metrics),
         };
-        self.tasks.spawn(volley_agent::run(options, Arc::new(runtime), happened, self.shutdown.subscribe()));
+        self.tasks.spawn(volley_agent::run(options, runtime, happened, self.shutdown.subscribe()));
         Ok(())
     }
 

@@ -5,6 +5,7 @@ mod cmd;
 mod command_error;
 mod fleet;
 mod output;
+mod runtime_flags;
 mod server;
 mod words;
 

@@ -18,6 +18,9 @@ pub(super) struct ImageRecord {
     pub(super) config: ImageConfig,
     /// Lowest first.
     pub(super) layers: Vec<LayerRecord>,
+    /// The machine's life in which it was made, until all of it is known to be on the disk: after a power failure only
+    /// what is on the disk is whole.
+    pub(super) unsynced_in: Option<String>,
 }
 
 /// A layer that is there: its folder's name.
@@ -71,6 +74,10 @@ impl Space {
 
     pub(super) fn references(&self) -> Vec<String> {
         self.images.keys().cloned().collect()
+    }
+
+    pub(super) fn has(&self, reference: &str, digest: &str) -> bool {
+        self.images.get(reference).is_some_and(|image| image.record.digest == digest)
     }
 
     pub(super) fn used(&self) -> Bytes {
@@ -194,7 +201,13 @@ mod tests {
     fn record(reference: &str, layers: &[(&str, u64)]) -> ImageRecord {
         let layers =
             layers.iter().map(|(name, bytes)| LayerRecord { name: (*name).to_owned(), bytes: *bytes }).collect();
-        ImageRecord { reference: reference.to_owned(), digest: String::new(), config: ImageConfig::default(), layers }
+        ImageRecord {
+            reference: reference.to_owned(),
+            digest: String::new(),
+            config: ImageConfig::default(),
+            layers,
+            unsynced_in: None,
+        }
     }
 
     fn at(seconds: u64) -> SystemTime {

@@ -119,12 +119,16 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// This life of the machine.
+fn boot() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
 /// Takes the place of an earlier one in one step.
 fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
     let mut file = File::create(&new)?;
     io::Write::write_all(&mut file, bytes)?;
-    file.sync_all()?;
     fs::rename(new, path)
 }
 
@@ -218,6 +222,12 @@ impl Images {
     }
 }
 
+/// All of an image is there.
+fn whole(record: &ImageRecord, layers: &Path) -> bool {
+    record.unsynced_in.as_ref().is_none_or(|boot_then| *boot_then == boot())
+        && record.layers.iter().all(|layer| layers.join(&layer.name).is_dir())
+}
+
 /// Reads what is there, and removes what is not whole or not known.
 fn read_store(dir: &Path, space: &mut Space) -> io::Result<()> {
     match fs::remove_dir_all(dir.join("work")) {
@@ -230,7 +240,7 @@ fn read_store(dir: &Path, space: &mut Space) -> io::Result<()> {
         let entry = entry?;
         let record = fs::read(entry.path()).ok().and_then(|bytes| serde_json::from_slice::<ImageRecord>(&bytes).ok());
         match record {
-            Some(record) if record.layers.iter().all(|layer| layers.join(&layer.name).is_dir()) => {
+            Some(record) if whole(&record, &layers) => {
                 known.extend(record.layers.iter().map(|layer| layer.name.clone()));
                 let used_at = entry.metadata().and_then(|metadata| metadata.modified());
                 space.add_image(record, used_at.unwrap_or(SystemTime::UNIX_EPOCH));
@@ -386,19 +396,37 @@ impl Inner {
         let made = join_all(making).await;
         pinned.extend(made.iter().flatten().map(|layer| layer.name.clone()));
         let layers = made.into_iter().collect::<Result<_, _>>()?;
-        let record =
-            ImageRecord { reference: reference.to_owned(), digest: found.digest, config: found.config, layers };
-        let (path, dir) = (self.record_path(reference), self.options.dir.clone());
-        let bytes = serde_json::to_vec(&record).map_err(|error| broken(error.to_string()))?;
-        let (disk, name) = (self.disk(reference), reference.to_owned());
-        blocking(&name, move || {
-            // What the record calls whole is on the disk before it.
-            let synced = File::open(dir).and_then(|dir| rustix::fs::syncfs(dir).map_err(io::Error::from));
-            synced.and_then(|()| write_whole(&path, &bytes)).map_err(disk)
-        })
-        .await?;
-        locked(&self.space).add_image(record, SystemTime::now());
+        let record = ImageRecord {
+            reference: reference.to_owned(),
+            digest: found.digest,
+            config: found.config,
+            layers,
+            unsynced_in: Some(boot()),
+        };
+        let (inner, noted) = (Arc::clone(self), record.clone());
+        blocking(reference, move || inner.note(&noted).map_err(inner.disk(&noted.reference))).await?;
+        locked(&self.space).add_image(record.clone(), SystemTime::now());
+        let inner = Arc::clone(self);
+        // Nobody waits for the disk.
+        tokio::task::spawn_blocking(move || inner.sync(record));
         Ok(())
+    }
+
+    fn note(&self, record: &ImageRecord) -> io::Result<()> {
+        write_whole(&self.record_path(&record.reference), &serde_json::to_vec(record)?)
+    }
+
+    /// From here on it survives a power failure.
+    fn sync(&self, record: ImageRecord) {
+        let synced = File::open(&self.options.dir).and_then(|dir| rustix::fs::syncfs(dir).map_err(io::Error::from));
+        let space = locked(&self.space);
+        // It may have gone meanwhile, and must not come back.
+        if synced.is_ok() && space.has(&record.reference, &record.digest) {
+            let noted = self.note(&ImageRecord { unsynced_in: None, ..record });
+            if let Err(error) = noted {
+                tracing::debug!(%error, "an image is pulled again after the machine's next start");
+            }
+        }
     }
 
     /// A layer, pinned: the one that is there, or a new one.

@@ -300,7 +300,9 @@ impl<M: Method> Runtime for Kept<M> {
         let (mut left, mut acknowledged) = (Vec::new(), Vec::new());
         for entry in std::fs::read_dir(&self.inner.options.state_dir)? {
             let entry = entry?;
-            if !entry.file_type()?.is_dir() {
+            // What is named otherwise is not an attempt's.
+            let number = entry.file_name().to_str().and_then(|name| name.rsplit_once('.')?.1.parse::<u32>().ok());
+            if !entry.file_type()?.is_dir() || number.is_none() {
                 continue;
             }
             let dir = AttemptDir(entry.path());

@@ -11,6 +11,7 @@ use crate::cmd::worker::leave;
 use crate::command_error::CommandError;
 use crate::fleet::{Fleet, interrupted, state_dir};
 use crate::output::Format;
+use crate::runtime_flags::RuntimeFlags;
 use crate::server::{RunningServer, ServerFlags};
 
 /// Most workers.
@@ -39,12 +40,15 @@ pub struct Dev {
     slots: u32,
     #[command(flatten)]
     flags: ServerFlags,
+    #[command(flatten)]
+    runtime: RuntimeFlags,
 }
 
 /// Runs until Ctrl-C or SIGTERM.
 pub async fn dev(dev: &Dev, format: Format) -> Result<(), CommandError> {
+    let runtimes = dev.runtime.open(&dev.data)?;
     let server = RunningServer::start(dev.listen, dev.data.clone(), &dev.flags).await?;
-    let mut fleet = Fleet::new(&server.url);
+    let mut fleet = Fleet::new(&server.url, runtimes);
     let capacity = capacity(dev);
     let notes = volley_agent::limits_notes();
     for number in 1..=dev.workers {

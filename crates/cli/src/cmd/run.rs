@@ -3,6 +3,7 @@
 
 mod follow;
 mod local;
+mod sandbox;
 mod summary;
 
 use std::collections::BTreeMap;
@@ -120,8 +121,12 @@ pub struct Run {
     per_worker: Option<u32>,
     #[command(flatten)]
     flags: crate::server::ServerFlags,
-    /// The command and its arguments.
-    #[arg(last = true, required_unless_present = "file", value_name = "COMMAND")]
+    #[command(flatten)]
+    sandbox: sandbox::SandboxFlags,
+    #[command(flatten)]
+    runtime: crate::runtime_flags::RuntimeFlags,
+    /// The command and its arguments; with an image the one that it names when there is none.
+    #[arg(last = true, required_unless_present_any = ["file", "image"], value_name = "COMMAND")]
     command: Vec<String>,
 }
 
@@ -235,8 +240,10 @@ fn from_flags(run: &Run) -> Result<Submission, CommandError> {
 }
 
 fn spec(run: &Run) -> Result<Spec, CommandError> {
-    let args: Vec<&str> = run.command[1..].iter().map(String::as_str).collect();
-    let mut spec = Spec::of_command(&run.command[0], &args);
+    let words: Vec<&str> = run.command.iter().map(String::as_str).collect();
+    let (command, args) = words.split_first().map_or(("", &[][..]), |(command, args)| (*command, args));
+    let mut spec = Spec::of_command(command, args);
+    run.sandbox.apply(&mut spec);
     spec.resources.cpu = run.cpu;
     spec.resources.memory = run.memory;
     spec.resources.gpu.clone_from(&run.gpu);

@@ -12,6 +12,7 @@ use volley_model::{Bytes, Capacity, CpuMilli, GpuRequest, PoolName, Worker as Of
 use crate::command_error::CommandError;
 use crate::fleet::{Fleet, interrupted};
 use crate::output::{self, Format};
+use crate::runtime_flags::RuntimeFlags;
 
 /// A worker.
 #[derive(Debug, Args)]
@@ -43,6 +44,8 @@ pub struct Worker {
     /// Show metrics at /metrics of this address; port 0 picks a free one.
     #[arg(long, value_name = "ADDRESS", env = "VOLLEY_WORKER_METRICS")]
     metrics: Option<SocketAddr>,
+    #[command(flatten)]
+    runtime: RuntimeFlags,
 }
 
 /// Runs until it is interrupted; then ends its containers and leaves. Interrupted again, it kills them.
@@ -50,7 +53,7 @@ pub async fn worker(flags: &Worker, server: &str, format: Format) -> Result<(), 
     let offer = offer(flags)?;
     let state = flags.state.clone().unwrap_or_else(|| PathBuf::from(".volley/workers").join(offer.id.as_str()));
     let name = offer.id.clone();
-    let mut fleet = Fleet::new(server);
+    let mut fleet = Fleet::new(server, flags.runtime.open(&state)?);
     for note in &offer.notes {
         eprintln!("note: {note}");
     }

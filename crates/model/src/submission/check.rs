@@ -8,8 +8,8 @@ use std::sync::Arc;
 use super::{CLIENT_KEY_BYTES_MAX, GROUP_CONTAINERS_MAX, Run, Submission, SubmissionBody, ValidationError};
 use crate::{
     Bytes, Capacity, CpuMilli, GPU_DEVICES_MAX, GPU_WHOLE, GpuKinds, GpuRequest, HOST_NETWORK_ALLOWED,
-    HOST_NETWORK_LABEL, Millis, Mount, Network, OnDisconnect, RUNTIME_LABEL, RUNTIME_OCI, Resources, Retry,
-    Sandbox, Spec, TenantName, Worker, is_gpu_kind,
+    HOST_NETWORK_LABEL, Millis, Mount, Network, OnDisconnect, RUNTIME_LABEL, RUNTIME_OCI, Resources, Retry, Sandbox,
+    Spec, TenantName, Worker, is_gpu_kind,
 };
 
 /// Most specs of a list: what fits a body of some MiB and one transaction.

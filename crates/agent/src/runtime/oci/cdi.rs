@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     fn grants(devices: &[u16]) -> Vec<GpuGrant> {
-        devices.iter().map(|device| GpuGrant { device: (*device).into(), milli: GpuMilli(1000) }).collect()
+        devices.iter().map(|device| GpuGrant { device: *device, milli: GpuMilli(1000) }).collect()
     }
 
     const YAML: &str = "\

@@ -142,7 +142,7 @@ fn mount_image(places: &Places, oci: &OciLaunch) -> io::Result<()> {
     }
     let options = CString::new(options)?;
     mount("overlay", &places.rootfs, "overlay", MountFlags::empty(), options.as_c_str())?;
-    Ok(std::env::set_current_dir("/")?)
+    std::env::set_current_dir("/")
 }
 
 /// From here on, mounts made here are seen here only; those that end on the machine end here, too.

@@ -26,8 +26,9 @@ pub(super) async fn run(run: &Run, submission: &Submission, format: Format) -> R
     // From here on an interrupt ends what was begun instead of leaving it behind.
     let mut interrupts = Interrupts::new();
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let runtimes = run.runtime.open(dir.path())?;
     let server = RunningServer::start(listen, dir.path().join("data"), &run.flags).await?;
-    let mut fleet = Fleet::new(&server.url);
+    let mut fleet = Fleet::new(&server.url, runtimes);
     let submission = closed(submission);
     let workers = workers(run, &submission)?;
     let slots: u64 = workers.iter().map(|worker| u64::from(worker.capacity.slots)).sum();
