@@ -14,7 +14,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
@@ -406,27 +406,14 @@ impl Inner {
         let (inner, noted) = (Arc::clone(self), record.clone());
         blocking(reference, move || inner.note(&noted).map_err(inner.disk(&noted.reference))).await?;
         locked(&self.space).add_image(record.clone(), SystemTime::now());
-        let inner = Arc::clone(self);
-        // Nobody waits for the disk.
-        tokio::task::spawn_blocking(move || inner.sync(record));
+        // Nobody waits for the disk, and the store may be closed meanwhile.
+        let (dir, inner) = (self.options.dir.clone(), Arc::downgrade(self));
+        tokio::task::spawn_blocking(move || sync(&dir, &inner, record));
         Ok(())
     }
 
     fn note(&self, record: &ImageRecord) -> io::Result<()> {
         write_whole(&self.record_path(&record.reference), &serde_json::to_vec(record)?)
-    }
-
-    /// From here on it survives a power failure.
-    fn sync(&self, record: ImageRecord) {
-        let synced = File::open(&self.options.dir).and_then(|dir| rustix::fs::syncfs(dir).map_err(io::Error::from));
-        let space = locked(&self.space);
-        // It may have gone meanwhile, and must not come back.
-        if synced.is_ok() && space.has(&record.reference, &record.digest) {
-            let noted = self.note(&ImageRecord { unsynced_in: None, ..record });
-            if let Err(error) = noted {
-                tracing::debug!(%error, "an image is pulled again after the machine's next start");
-            }
-        }
     }
 
     /// A layer, pinned: the one that is there, or a new one.
@@ -541,6 +528,19 @@ impl Inner {
             space.add_pinned(name, *bytes);
         }
         placed
+    }
+}
+
+/// From here on an image survives a power failure.
+fn sync(dir: &Path, inner: &Weak<Inner>, record: ImageRecord) {
+    let synced = File::open(dir).and_then(|dir| rustix::fs::syncfs(dir).map_err(io::Error::from));
+    let (Some(inner), Ok(())) = (inner.upgrade(), synced) else { return };
+    let space = locked(&inner.space);
+    // It may have gone meanwhile, and must not come back.
+    if space.has(&record.reference, &record.digest)
+        && let Err(error) = inner.note(&ImageRecord { unsynced_in: None, ..record })
+    {
+        tracing::debug!(%error, "an image is pulled again after the machine's next start");
     }
 }
 
