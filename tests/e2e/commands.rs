@@ -66,6 +66,22 @@ fn each_command_speaks_all_three_formats() {
 }
 
 #[test]
+fn each_command_and_exit_code_is_in_the_docs() {
+    let docs = include_str!("../../docs/cli.md");
+    let scene = Scene::new();
+    let help = out(&scene.run(&["--help"]));
+    let (_, rest) = help.split_once("Commands:").expect("a list of commands");
+    let (commands, rest) = rest.split_once("Options:").expect("options");
+    for command in commands.lines().filter_map(|line| line.split_whitespace().next()) {
+        assert!(docs.contains(&format!("| `volley {command}")), "docs/cli.md does not know 'volley {command}'");
+    }
+    let (_, codes) = rest.split_once("Exit codes: ").expect("exit codes");
+    for code in codes.trim_end_matches(".\n").split("; ").filter_map(|code| code.split(' ').next()) {
+        assert!(docs.contains(&format!("| {code} | ")), "docs/cli.md does not know exit code {code}");
+    }
+}
+
+#[test]
 fn the_audits_fields_are_these_and_no_others() {
     let scene = Scene::new();
     let server = scene.server(&[]);

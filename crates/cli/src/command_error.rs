@@ -15,9 +15,9 @@ pub enum CommandError {
     Usage(String),
     /// No server answers, or one could not be started: exit code 3.
     Unreachable(String),
-    /// There is no such thing, or more than one: exit code 4.
+    /// There is no such thing: exit code 4.
     NotFound(String),
-    /// The server refused it in its present state (full backlog, reused key): exit code 5.
+    /// The server refused it in its present state (full backlog, reused key, more than one such id): exit code 5.
     Refused(String),
     /// The server failed or cannot answer for now: exit code 6.
     Server(String),

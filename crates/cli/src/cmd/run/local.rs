@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use http::Method;
 use volley_model::{
     Bytes, Capacity, CpuMilli, GPU_DEVICES_MAX, GPU_WHOLE, GpuKinds, GpuRequest, OnUnplaceable, PoolName, PoolSelector,
     Spec, Submission, Worker, WorkerId, submission,
@@ -55,6 +56,7 @@ pub(super) async fn run(run: &Run, submission: &Submission, format: Format) -> R
         let followed = followed.await?;
         let summary = summary::Summary::of(&client, &group).await?;
         summary.write(Some(&server.control.turn_stats()), format)?;
+        check_laws(&client).await?;
         Ok::<_, CommandError>((followed, summary))
     };
     let done = done.await;
@@ -63,6 +65,15 @@ pub(super) async fn run(run: &Run, submission: &Submission, format: Format) -> R
     let (followed, summary) = done?;
     left?;
     end(&followed, &summary)
+}
+
+/// Whatever the burst was, every law of the ledger must hold in the end.
+async fn check_laws(client: &Client) -> Result<(), CommandError> {
+    let audit = client.json(Method::GET, "/v1/audit", None).await?;
+    if audit["ok"] == true {
+        return Ok(());
+    }
+    Err(CommandError::Failed(format!("laws are broken: {}; this is a bug in volley", audit["violations"])))
 }
 
 /// Nobody can add a worker to a fleet in this process: what can never be placed fails.
