@@ -19,15 +19,18 @@ fn stdout(server: &crate::scene::Server, args: &[&str]) -> String {
 fn logs_are_read_while_it_runs_and_followed_to_its_end() {
     let scene = Scene::new();
     let server = scene.server(&[]);
-    let _worker = scene.worker(&server, "w", &FLAGS);
+    let worker = scene.worker(&server, "w", &FLAGS);
     let go = scene.path("go");
     let script = format!("echo one; echo oops >&2; while [ ! -e {} ]; do sleep 0.05; done; echo two", go.display());
-    // Followed before it has even started, by the beginning of its id.
+    // Followed before it has even started (its worker is frozen), by the beginning of its id.
+    worker.process.signal("STOP");
     let group = server.submit(1, &script, json!({}));
     let id = format!("{group}-0");
+    server.until_state(&id, "assigned");
     let mut follow = server.command(&["logs", "-f", "--stream", "stdout", &group[..8]]);
     let mut follow = follow.stdout(Stdio::piped()).spawn().expect("the binary was built");
     let mut lines = BufReader::new(follow.stdout.take().expect("piped")).lines();
+    worker.process.signal("CONT");
     assert_eq!(lines.next().expect("a line").expect("text"), "one");
     // It still runs.
     assert_eq!(server.container(&id)["state"], "running");
@@ -67,9 +70,8 @@ fn each_attempts_output_is_its_own() {
     let server = scene.server(&[]);
     let _worker = scene.worker(&server, "w", &FLAGS);
     let retry =
-        json!({ "retry": { "attempts_max": 2, "backoff": "10ms", "backoff_max": "10ms", "on": ["exit_nonzero"] } });
+        json!({ "retry": { "attempts_max": 2, "backoff": "300ms", "backoff_max": "300ms", "on": ["exit_nonzero"] } });
     let group = server.submit(1, "echo attempt $VOLLEY_ATTEMPT; [ $VOLLEY_ATTEMPT = 2 ]", retry);
-    let followed = stdout(&server, &["logs", "-f", &group]);
-    assert!(followed.ends_with("attempt 2\n"), "{followed}");
+    assert_eq!(stdout(&server, &["logs", "-f", &group]), "attempt 1\nattempt 2\n");
     assert_eq!(stdout(&server, &["logs", &group]), "attempt 2\n");
 }

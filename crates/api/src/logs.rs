@@ -40,6 +40,8 @@ pub(crate) struct Reader {
     grew: watch::Receiver<EventNumber>,
     /// Worker, attempt, and the places in its two streams.
     at: Option<(WorkerId, u32, u64, u64)>,
+    /// Its attempt had ended before the last page was read.
+    end_known: bool,
     over: bool,
 }
 
@@ -58,7 +60,7 @@ impl Reader {
         follow: bool,
     ) -> Self {
         let grew = control.events_grew();
-        Self { control, streams, container, which, follow, grew, at: None, over: false }
+        Self { control, streams, container, which, follow, grew, at: None, end_known: false, over: false }
     }
 
     /// All that is kept, or with `follow` all that comes until the container has finished. What fails before the
@@ -95,6 +97,8 @@ impl Reader {
                 bytes_max: PAGE_BYTES,
                 wait_ms: if self.follow { PAGE_WAIT_MS } else { 0 },
             };
+            // What happens from here on is a reason to look again.
+            self.grew.mark_unchanged();
             let chunk = self.streams.page(&worker, request).await?;
             self.at = Some((worker, attempt, chunk.stdout_next, chunk.stderr_next));
             let empty = chunk.stdout.is_empty() && chunk.stderr.is_empty();
@@ -139,24 +143,21 @@ impl Reader {
         }
     }
 
-    /// The attempt's output is read: goes on with the next attempt, if one comes.
+    /// The attempt does not run, and there is no more of its output for now: goes on with the next attempt if there is
+    /// one. "Does not run" may also be "has not begun yet", so what was read before the end was known is read again.
     async fn attempt_ended(&mut self, ended: u32) -> Result<(), Problem> {
-        loop {
-            self.grew.mark_unchanged();
-            let record = self.record().await?;
-            let next = record.attempt.filter(|attempt| attempt.number > ended);
-            match (record.state, record.worker, next) {
-                (_, Some(worker), Some(next)) => {
-                    self.at = Some((worker, next.number, 0, 0));
-                    return Ok(());
-                }
-                (ContainerState::Finished, ..) => {
-                    self.over = true;
-                    return Ok(());
-                }
-                _ => self.changed().await?,
+        let record = self.record().await?;
+        let next = record.attempt.filter(|attempt| attempt.number > ended);
+        match (record.state, record.worker, next) {
+            (ContainerState::Finished, ..) | (_, Some(_), Some(_)) if !self.end_known => self.end_known = true,
+            (_, Some(worker), Some(next)) => {
+                self.at = Some((worker, next.number, 0, 0));
+                self.end_known = false;
             }
+            (ContainerState::Finished, ..) => self.over = true,
+            _ => self.changed().await?,
         }
+        Ok(())
     }
 
     async fn changed(&mut self) -> Result<(), Problem> {
