@@ -5,6 +5,7 @@
 mod clock;
 pub mod embedded;
 mod measured;
+pub mod redis;
 
 pub use measured::MeasuredStore;
 

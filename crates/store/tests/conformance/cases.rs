@@ -54,5 +54,5 @@ fn bench(open: Open) -> Bench {
 
 mod suites {
     use super::Subject;
-    suites!(bare: super::Subject::bare, sqlite: super::Subject::sqlite, sqlite_reopened: super::Subject::sqlite_reopened);
+    suites!(bare: super::Subject::bare, sqlite: super::Subject::sqlite, sqlite_reopened: super::Subject::sqlite_reopened, redis: super::Subject::redis);
 }

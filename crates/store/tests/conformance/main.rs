@@ -6,6 +6,7 @@ mod bench;
 mod cases;
 mod full_disk;
 mod model;
+mod redis_server;
 mod replay;
 mod subject;
 mod write_faults;

@@ -74,6 +74,16 @@ pub fn play(seed: u64, trace: Vec<Traced>, open: impl Fn(LedgerOptions) -> Subje
     let mut model = Model::new(options());
     // An embedded store begins with loading an empty file.
     model.restart();
+    play_on(seed, trace, model, open, restart_always);
+}
+
+fn play_on(
+    seed: u64,
+    trace: Vec<Traced>,
+    mut model: Model,
+    open: impl Fn(LedgerOptions) -> Subject,
+    restart_always: bool,
+) {
     let mut subject = open(options());
     let mut streams = Vec::new();
     for (number, traced) in trace.into_iter().enumerate() {
@@ -117,5 +127,22 @@ fn sqlite_is_the_ledger_after_every_operation() {
 fn sqlite_reopened_after_every_durable_operation_is_the_restored_ledger() {
     for seed in 1..=8 {
         play(seed, trace(seed, true), Subject::sqlite_reopened, true);
+    }
+}
+
+/// A restart of a server is nothing to a cell that others share: what it had goes on.
+#[test]
+fn redis_is_the_ledger_after_every_operation() {
+    for seed in 1..=argument("VOLLEY_SEQUENCES", 30) {
+        let shared = trace(seed, false).into_iter().filter(|traced| !matches!(traced, Traced::Restarted));
+        play_on(seed, shared.collect(), Model::new(options()), Subject::redis, false);
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "a test's own arguments come from its environment")]
+fn argument(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} must be a number, not '{text}'")),
+        Err(_) => default,
     }
 }

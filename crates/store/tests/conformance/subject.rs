@@ -1,6 +1,7 @@
 //! The stores under test behind one face: operations at a given time, reads, and an end that
 //! every process may meet at any moment. Knows no cases.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,9 +10,11 @@ use tokio::runtime::Runtime;
 use volley_ledger::{Answer, LedgerOptions, Operation, Query, Reply};
 use volley_model::Timestamp;
 use volley_store::embedded::{EmbeddedOptions, EmbeddedStore};
+use volley_store::redis::{RedisOptions, RedisStore};
 use volley_store::{Clock, Store};
 
 use crate::model::Model;
+use crate::redis_server::RedisServer;
 
 /// A store under test.
 pub enum Subject {
@@ -19,12 +22,14 @@ pub enum Subject {
     Stored(Box<Stored>),
 }
 
+type StoreFuture = Pin<Box<dyn Future<Output = Arc<dyn Store>>>>;
+
 /// A store with state outside of this process' memory.
 pub struct Stored {
     runtime: Runtime,
     now: Arc<AtomicU64>,
     store: Option<Arc<dyn Store>>,
-    reopen: Box<dyn Fn() -> Arc<dyn Store>>,
+    reopen: Box<dyn Fn() -> StoreFuture>,
     reopen_always: bool,
 }
 
@@ -47,18 +52,33 @@ impl Subject {
         let dir: TempDir = tempfile::tempdir().expect("a temporary folder");
         let now = Arc::new(AtomicU64::new(0));
         let time = Arc::clone(&now);
-        let open = move || -> Arc<dyn Store> {
+        let open = move || -> StoreFuture {
             let time = Arc::clone(&time);
             let clock = Clock::given(move || Timestamp(time.load(Ordering::SeqCst)));
             let options = EmbeddedOptions { ledger: ledger.clone(), clock, ..EmbeddedOptions::new(dir.path().into()) };
-            Arc::new(EmbeddedStore::open(options).expect("the files open"))
+            Box::pin(async { Arc::new(EmbeddedStore::open(options).expect("the files open")) as Arc<dyn Store> })
         };
         Self::stored(now, Box::new(open), reopen_always)
     }
 
-    fn stored(now: Arc<AtomicU64>, reopen: Box<dyn Fn() -> Arc<dyn Store>>, reopen_always: bool) -> Self {
+    /// A cell of its own on the test's own server. Opened again it is as it was: another server's view of it.
+    pub fn redis(ledger: LedgerOptions) -> Self {
+        let now = Arc::new(AtomicU64::new(0));
+        let time = Arc::clone(&now);
+        let (server, cell) = RedisServer::cell();
+        let open = move || -> StoreFuture {
+            let time = Arc::clone(&time);
+            let clock = Clock::given(move || Timestamp(time.load(Ordering::SeqCst)));
+            let (ledger, cell) = (ledger.clone(), cell.clone());
+            let options = RedisOptions { ledger, cell, clock: Some(clock), ..RedisOptions::new(&server.url()) };
+            Box::pin(async { Arc::new(RedisStore::open(options).await.expect("the server answers")) as Arc<dyn Store> })
+        };
+        Self::stored(now, Box::new(open), false)
+    }
+
+    fn stored(now: Arc<AtomicU64>, reopen: Box<dyn Fn() -> StoreFuture>, reopen_always: bool) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let store = runtime.block_on(async { reopen() });
+        let store = runtime.block_on(reopen());
         Self::Stored(Box::new(Stored { runtime, now, store: Some(store), reopen, reopen_always }))
     }
 
@@ -95,7 +115,7 @@ impl Subject {
             Self::Stored(stored) => {
                 // The old one must be gone first: it holds the files.
                 stored.store = None;
-                stored.store = Some(stored.runtime.block_on(async { (stored.reopen)() }));
+                stored.store = Some(stored.runtime.block_on((stored.reopen)()));
             }
         }
     }

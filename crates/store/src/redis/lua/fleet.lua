@@ -1,0 +1,71 @@
+-- The fleet as servers see it: rows of workers, pools and blocked shapes, for claims, commits and reads.
+
+-- Rows of workers: name, record (packed), static part, capacity (both JSON), for each that there is.
+local function worker_rows(names)
+  local rows = {}
+  for from = 1, #names, 1000 do
+    local some = {}
+    for i = from, min(from + 999, #names) do some[#some + 1] = names[i] end
+    local found = call('HMGET', P .. 'workers', unpack(some))
+    local statics = call('HMGET', P .. 'worker_statics', unpack(some))
+    local capacities = call('HMGET', P .. 'worker_capacities', unpack(some))
+    for i, name in ipairs(some) do
+      if found[i] then
+        local n = #rows
+        rows[n + 1], rows[n + 2], rows[n + 3], rows[n + 4] = name, found[i], statics[i], capacities[i]
+      end
+    end
+  end
+  return rows
+end
+
+-- When the best waiting container of a queue joined it.
+local function since_of(member)
+  if #member == 24 then return live_get(member)[L.ready_at] end
+  return tonumber(call('HGET', P .. 'group:' .. group_of(member), 'submitted_at'))
+end
+
+-- What changed in the fleet since `known`: { reload, version, more, workers, gone, pools, gone, blocked, unblocked }.
+local function fleet_changes(known, first, count)
+  local reload = first or known > m.version or known == 0 or known < m.floor
+  if reload then known = 0 else count = max(count, 1) end
+  local entries
+  if reload then
+    entries = call('ZRANGE', FEED, '-inf', '+inf', 'BYSCORE', 'WITHSCORES')
+  else
+    entries = call('ZRANGE', FEED, format('(%.0f', known), '+inf', 'BYSCORE', 'LIMIT', 0, count + 1, 'WITHSCORES')
+  end
+  local version, more, last = m.version, 0, #entries
+  if not reload and #entries > count * 2 then
+    more, last = 1, count * 2
+    version = tonumber(entries[last])
+  end
+  local workers, gone, pools, pools_gone, blocked, unblocked = {}, {}, {}, {}, {}, {}
+  for i = 1, last, 2 do
+    local kind, name = sub(entries[i], 1, 1), sub(entries[i], 3)
+    if kind == 'w' then
+      if call('HEXISTS', P .. 'workers', name) == 1 then workers[#workers + 1] = name else gone[#gone + 1] = name end
+    elseif kind == 'p' then
+      local pool = pool_get(name)
+      if pool then
+        pools[#pools + 1] = pool[O.version]
+        pools[#pools + 1] = pool[O.body]
+      else
+        pools_gone[#pools_gone + 1] = name
+      end
+    else
+      local queue = shape_get(name)
+      local mark = queue and queue[Q.mark]
+      local best = mark and head(name)
+      if best then
+        local n = #blocked
+        blocked[n + 1], blocked[n + 2] = name, call('HGET', P .. 'shape_bodies', name)
+        blocked[n + 3], blocked[n + 4], blocked[n + 5], blocked[n + 6] =
+          mark[MARK.count], best[1], since_of(best[2]), mark[MARK.at]
+      else
+        unblocked[#unblocked + 1] = name
+      end
+    end
+  end
+  return { reload and 1 or 0, version, more, worker_rows(workers), gone, pools, pools_gone, blocked, unblocked }
+end
