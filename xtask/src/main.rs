@@ -3,6 +3,7 @@
 
 mod docs;
 mod packages;
+mod soak;
 mod test;
 mod tidy;
 
@@ -13,6 +14,7 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
   test   all that CI runs: system packages, format, lints, tidy, every test
   docs   write the pages that are made from the code
+  soak   [--rounds N] [--seed S] [KIND]: the seeded tests with many seeds
   tidy   the rules of the house that no compiler checks";
 
 fn main() -> ExitCode {
@@ -21,6 +23,7 @@ fn main() -> ExitCode {
     let outcome = match words.as_slice() {
         ["test"] => test::run(&root()),
         ["docs"] => docs::write(&root()),
+        ["soak", more @ ..] => soak::run(&root(), more),
         ["tidy"] => tidy::run(&root()),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

@@ -46,6 +46,20 @@ const ROOMS: &[Room] = &[
         ],
         pure: false,
     },
+    // It runs what production runs, with virtual time and faults between the parts.
+    Room {
+        name: "volley-sim",
+        may_use: &[
+            "volley-model",
+            "volley-ledger",
+            "volley-store",
+            "volley-wire",
+            "volley-control",
+            "volley-api",
+            "volley-agent",
+        ],
+        pure: false,
+    },
     Room {
         name: "volley-cli",
         may_use: &[

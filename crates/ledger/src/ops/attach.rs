@@ -22,6 +22,7 @@ impl Ledger {
         let known = self.workers.contains_key(&id);
         // The same call again, because its reply was lost.
         let repeated = self.workers.get(&id).is_some_and(|w| w.stream == Some((op.session, op.stream)));
+        let forgot = self.workers.get(&id).is_some_and(|w| !names_epoch(w, &op));
         match (known, repeated) {
             (true, false) => self.register_again(&op),
             (true, true) => {}
@@ -43,7 +44,7 @@ impl Ledger {
         if back {
             out.event(&mut self.counters, EventKind::Worker { worker: id.clone(), status });
         }
-        let inventory = self.take_inventory(&op, repeated, out);
+        let inventory = self.take_inventory(&op, (repeated, forgot), out);
         self.grow_worker(&id);
         if !self.workers[&id].outbox.is_empty() {
             out.outbox.insert(id);
@@ -62,7 +63,7 @@ impl Ledger {
             return Ok(());
         };
         let live = entry.lost_at.is_none() && entry.stream.is_some() && entry.lease_until > self.counters.now;
-        let same = op.epoch.is_some() && (op.epoch == Some(entry.epoch) || op.epoch == entry.previous)
+        let same = names_epoch(entry, op)
             || entry.stream == Some((op.session, op.stream))
             || op.inventory.iter().any(|item| self.holds_attempt(&op.worker.id, item));
         if live && !same {
@@ -160,8 +161,8 @@ impl Ledger {
     }
 
     /// Goes through what the worker holds, then through what it should hold and does not. A repeated call says
-    /// nothing about what the worker took over since.
-    fn take_inventory(&mut self, op: &Attach, repeated: bool, out: &mut Effects) -> Vec<Verdict> {
+    /// nothing about what the worker took over since. One that `forgot` its epoch may have forgotten what it started.
+    fn take_inventory(&mut self, op: &Attach, (repeated, forgot): (bool, bool), out: &mut Effects) -> Vec<Verdict> {
         let id = &op.worker.id;
         let epoch = self.workers[id].epoch;
         let mut named = BTreeSet::new();
@@ -183,7 +184,7 @@ impl Ledger {
         for container in missing {
             let (phase, stopping) = self.rebind(container, epoch, out);
             // What was never accepted is handed out again. What is to stop needs no start: it ends here.
-            if phase != StoredPhase::Assigned || stopping {
+            if phase != StoredPhase::Assigned || stopping || forgot {
                 self.end_attempt(container, Outcome::Lost, out);
             }
         }
@@ -231,4 +232,9 @@ impl Ledger {
         out.change(Change::RemoveWorker(id.clone()));
         out.event(&mut self.counters, EventKind::Worker { worker: id.clone(), status: WorkerStatus::Gone });
     }
+}
+
+/// Whether a worker says an epoch that it was given: the present one, or the one before when no reply has reached it.
+fn names_epoch(entry: &WorkerEntry, op: &Attach) -> bool {
+    op.epoch.is_some() && (op.epoch == Some(entry.epoch) || op.epoch == entry.previous)
 }

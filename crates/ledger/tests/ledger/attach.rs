@@ -135,6 +135,24 @@ fn a_name_in_use_is_refused_unless_the_inventory_proves_it() {
     assert_eq!(cell.say(&agent, what, Progress::Running), Verdict::Kill, "in the epoch before");
 }
 
+/// Found by simulation: a machine that was replaced within its lease ran again what the one before had started and
+/// not yet reported.
+#[test]
+fn a_worker_that_forgot_its_epoch_is_not_handed_again_what_it_may_have_started() {
+    let (mut cell, agent) = one_worker(3);
+    let kept = cell.assign(&agent, &spec(), 1)[0];
+    let again = cell.assign(&agent, &spec(), 1)[0];
+    let mut once = spec();
+    once.retry = Retry::Never;
+    let once = cell.assign(&agent, &once, 1)[0];
+    let mut back = agent.clone();
+    cell.attach_with(&mut back, None, vec![item(kept, Progress::Accepted)]).unwrap();
+    assert_eq!(cell.state(kept.0), ContainerState::Starting);
+    assert_eq!(cell.state(again.0), ContainerState::Queued, "another attempt, with a nonce of its own");
+    assert_eq!(cell.outcome(once.0), Some(Outcome::Lost));
+    assert_eq!(cell.orders(&back), []);
+}
+
 #[test]
 fn the_fleet_is_bounded() {
     let mut cell = Cell::with(LedgerOptions { workers_max: 1, ..LedgerOptions::default() });
