@@ -4,6 +4,7 @@
 
 #![deny(clippy::iter_over_hash_type)]
 
+pub mod counterfactual;
 mod lane;
 mod part;
 pub mod plan;
@@ -11,6 +12,7 @@ mod room;
 pub mod scale;
 pub mod view;
 
+pub use counterfactual::{Counterfactual, Counterfactuals, Question, counterfactuals};
 pub use plan::{Plan, PlanInput, Planned, plan};
 pub use scale::{ScalePlan, plan_scale};
 pub use view::FleetView;

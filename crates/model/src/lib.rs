@@ -8,6 +8,7 @@ pub mod access;
 pub mod capacity;
 pub mod container;
 pub mod cost;
+pub mod explanation;
 pub mod feasible;
 pub mod fleet;
 pub mod ids;
@@ -25,6 +26,7 @@ pub use access::{Rate, Role, SecretHash, Tenant, Token};
 pub use capacity::{Capacity, Free, GPU_DEVICES_MAX, GpuGrant, Misfit};
 pub use container::{ContainerState, Outcome, Progress, StopCause, WaitReason};
 pub use cost::Cost;
+pub use explanation::{Change, Expected};
 pub use feasible::{Infeasible, feasible};
 pub use fleet::{
     BlockedMark, BlockedShape, Claimed, FleetChanges, HoldRequest, HoldView, Placement, Refusal, Score, WorkerView,

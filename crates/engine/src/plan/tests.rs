@@ -1,6 +1,7 @@
 //! Tests of planning: named cases, and laws over random fleets with an oracle that scans.
 
 mod choice;
+mod counterfactuals;
 mod laws;
 mod oracle;
 mod random;
