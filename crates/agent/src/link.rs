@@ -4,11 +4,15 @@
 use std::pin::Pin;
 use std::time::Duration;
 
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::connect::HttpConnector;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Endpoint;
+use tonic::{Request, Status};
+use volley_wire::access::ServerAccess;
 use volley_wire::proto;
 use volley_wire::proto::workers_client::WorkersClient;
 
@@ -47,31 +51,41 @@ pub trait Link: Send + Sync + 'static {
 #[derive(Debug, Clone)]
 pub struct GrpcLink {
     endpoint: Endpoint,
+    connector: HttpsConnector<HttpConnector>,
+    authorization: Option<MetadataValue<Ascii>>,
 }
 
 impl GrpcLink {
     /// Checks the address; connects later.
     ///
     /// # Errors
-    /// When it is no `http://` address with a host.
-    pub fn new(server: &str) -> Result<Self, WorkerError> {
-        let address = |problem: String| WorkerError::Address { server: server.to_owned(), problem };
-        let endpoint = Endpoint::from_shared(server.to_owned()).map_err(|error| address(error.to_string()))?;
-        if endpoint.uri().scheme_str() != Some("http") || endpoint.uri().host().is_none() {
-            return Err(address("no http:// and host".to_owned()));
+    /// When it is no `http://` or `https://` address with a host, or TLS cannot be set up.
+    pub fn new(access: &ServerAccess) -> Result<Self, WorkerError> {
+        let server = &access.server;
+        let address = |problem: String| WorkerError::Address { server: server.clone(), problem };
+        let endpoint = Endpoint::from_shared(server.clone()).map_err(|error| address(error.to_string()))?;
+        if !matches!(endpoint.uri().scheme_str(), Some("http" | "https")) || endpoint.uri().host().is_none() {
+            return Err(address("no http:// or https:// and host".to_owned()));
         }
-        let endpoint = endpoint.connect_timeout(CONNECT_WAIT).tcp_nodelay(true);
-        Ok(Self { endpoint: endpoint.http2_keep_alive_interval(KEEP_ALIVE).keep_alive_while_idle(true) })
+        let authorization = access.authorization().map(|bearer| bearer.parse()).transpose();
+        let authorization = authorization.map_err(|_| address("the token is no ASCII text".to_owned()))?;
+        let connector = access.connector().map_err(|error| address(error.to_string()))?;
+        let endpoint = endpoint.connect_timeout(CONNECT_WAIT).http2_keep_alive_interval(KEEP_ALIVE);
+        Ok(Self { endpoint: endpoint.keep_alive_while_idle(true), connector, authorization })
     }
 }
 
 impl Link for GrpcLink {
     fn open(&self, out: mpsc::Receiver<proto::FromWorker>) -> Opening<'_> {
         Box::pin(async move {
-            let channel = self.endpoint.connect().await;
+            let channel = self.endpoint.connect_with_connector(self.connector.clone()).await;
             let channel = channel.map_err(|error| OpenError::NotConnected(innermost(&error)))?;
             let mut client = WorkersClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
-            let opened = client.attach(ReceiverStream::new(out)).await.map_err(OpenError::Answered)?;
+            let mut request = Request::new(ReceiverStream::new(out));
+            if let Some(authorization) = &self.authorization {
+                request.metadata_mut().insert("authorization", authorization.clone());
+            }
+            let opened = client.attach(request).await.map_err(OpenError::Answered)?;
             Ok(Box::pin(opened.into_inner()) as Inbound)
         })
     }

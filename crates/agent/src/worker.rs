@@ -12,6 +12,7 @@ use tokio_stream::StreamExt;
 use tonic::{Code, Status};
 use volley_metrics::WorkerMetrics;
 use volley_model::{Attempt, ContainerId, Epoch, Millis, Outcome, Progress, Spec, SpecHash, ValidationError, Worker};
+use volley_wire::access::ServerAccess;
 use volley_wire::convert;
 use volley_wire::proto::{self, from_worker, to_worker};
 
@@ -39,8 +40,8 @@ const LEAVE_WAIT: Duration = Duration::from_secs(5);
 /// The settings of a worker.
 #[derive(Debug, Clone)]
 pub struct WorkerOptions {
-    /// Where the server answers, as in `http://127.0.0.1:7171`.
-    pub server: String,
+    /// Where the server answers, with a worker's token if it asks for one.
+    pub server: ServerAccess,
     /// What it is and offers.
     pub worker: Worker,
     /// Where its epoch is kept over its lives; `None` for a worker that is a new one each time.
@@ -197,7 +198,7 @@ impl Life {
 
     fn complain(&mut self, reason: &str) {
         if !std::mem::replace(&mut self.complained, true) {
-            let server = &self.options.server;
+            let server = &self.options.server.server;
             tracing::warn!(%server, reason, "no server takes this worker; it tries on");
         }
     }
@@ -278,6 +279,8 @@ impl Life {
             // A life before this one, or a stream that broke before its welcome, may still be noted as connected; a
             // worker without a past has the wrong name.
             Code::AlreadyExists => self.epoch.get().is_none() && self.attempts.is_empty() && !self.greeted,
+            // A token may be made good while the worker waits; one that never worked is a mistake.
+            Code::Unauthenticated => self.epoch.get().is_none() && self.attempts.is_empty(),
             _ => false,
         };
         self.greeted |= status.code() != Code::AlreadyExists;

@@ -1,17 +1,21 @@
-//! The HTTP and gRPC servers on one port: routes, limits, problem details, the event stream,
-//! the workers' streams. On loopback only, for there are no tokens yet. Knows nothing of stores and planning.
+//! The HTTP and gRPC servers on one port: routes, tokens, limits, problem details, the event
+//! stream, the workers' streams. Knows nothing of stores and planning.
 
+mod auth;
+mod bodies;
 mod logs;
 mod metrics;
 mod problem;
-mod records;
 mod routes;
 mod server;
 mod streams;
+mod tls;
 mod volley_service;
 mod workers_service;
 
+pub use auth::Tokens;
 pub use metrics::serve_worker_metrics;
 pub use server::{ApiOptions, BindError, Server};
 pub use streams::{Receiver, WorkerStreams};
+pub use tls::TlsFiles;
 pub use workers_service::serve_worker;

@@ -1,27 +1,39 @@
 //! Errors as RFC 9457 problem details: status, title, and a detail that says how to mend it.
 
+use std::time::Duration;
+
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 use volley_control::ControlError;
-use volley_control::ledger::SubmitRefusal;
 use volley_control::store::StoreError;
 use volley_model::ValidationError;
-
-/// A client may try again after so many seconds when the backlog is full.
-const RETRY_AFTER_SECONDS: u64 = 1;
 
 /// A problem to answer with.
 #[derive(Debug)]
 pub struct Problem {
     status: StatusCode,
     detail: String,
+    retry_after: Option<Duration>,
+}
+
+/// Problem details (RFC 9457): what is wrong, where, and how to mend it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct ProblemBody {
+    /// As the HTTP status.
+    status: u16,
+    /// The status in words.
+    title: &'static str,
+    /// For people, on one line.
+    detail: String,
 }
 
 impl Problem {
     /// With this status and these words.
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into() }
+        Self { status, detail: detail.into(), retry_after: None }
     }
 
     /// In words.
@@ -32,6 +44,11 @@ impl Problem {
     /// There is no such thing.
     pub fn not_found(what: impl std::fmt::Display) -> Self {
         Self::new(StatusCode::NOT_FOUND, format!("there is no {what}"))
+    }
+
+    /// A parameter of the address is wrong.
+    pub fn parameter(name: &str, problem: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, format!("parameter '{name}': {problem}"))
     }
 }
 
@@ -45,27 +62,32 @@ impl From<ControlError> for Problem {
     fn from(error: ControlError) -> Self {
         let status = match &error {
             ControlError::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            ControlError::Submit(SubmitRefusal::BacklogFull { .. }) => StatusCode::TOO_MANY_REQUESTS,
-            ControlError::Submit(_) | ControlError::Attach(_) => StatusCode::CONFLICT,
+            ControlError::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
+            ControlError::Submit(_) | ControlError::Attach(_) | ControlError::Token(_) | ControlError::Tenant(_) => {
+                StatusCode::CONFLICT
+            }
             ControlError::NotFound(_) => StatusCode::NOT_FOUND,
             ControlError::Store(StoreError::NoCopy { .. }) => StatusCode::UNPROCESSABLE_ENTITY,
             ControlError::Store(StoreError::Unknown { .. } | StoreError::Unavailable { .. } | StoreError::Closed) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
         };
-        Self::new(status, error.to_string())
+        Self { retry_after: error.retry_after(), ..Self::new(status, error.to_string()) }
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let title = self.status.canonical_reason().unwrap_or("error");
-        let body = json!({ "status": self.status.as_u16(), "title": title, "detail": self.detail });
-        let mut response = (self.status, body.to_string()).into_response();
+        let body = ProblemBody { status: self.status.as_u16(), title, detail: self.detail };
+        let body = serde_json::to_string(&body).expect("three plain fields");
+        let mut response = (self.status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if self.status == StatusCode::TOO_MANY_REQUESTS {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+        if let Some(wait) = self.retry_after {
+            // Whole seconds, up: who comes a moment too early is refused again.
+            let seconds = wait.as_millis().div_ceil(1000).max(1) as u64;
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

@@ -1,4 +1,4 @@
-//! The listener. Loopback only: everybody who can connect may do everything.
+//! The listener, and the rule who may reach it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,22 +7,41 @@ use std::sync::Arc;
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use volley_control::Control;
+use volley_wire::access::AccessError;
 
-use crate::WorkerStreams;
+use crate::tls::{Tls, TlsListener};
+use crate::{TlsFiles, Tokens, WorkerStreams};
 
 /// The settings of a server's port.
 #[derive(Debug, Clone)]
 pub struct ApiOptions {
     /// Where to listen; port 0 picks a free one.
     pub listen: SocketAddr,
+    /// Every call needs a token.
+    pub tokens: bool,
+    /// TLS instead of plain connections.
+    pub tls: Option<TlsFiles>,
+    /// Listen where others can reach it although there are no tokens or no TLS.
+    pub insecure: bool,
 }
 
 /// Why it does not listen.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Others could reach it.
-    #[error("{0} is not a loopback address; there are no tokens yet, so anybody could run commands: use 127.0.0.1")]
-    NotLoopback(SocketAddr),
+    #[error(
+        "{address} is not a loopback address, and {lack}: use 127.0.0.1, or give --tokens with --tls-cert and --tls-key, \
+         or take the risk with --insecure"
+    )]
+    NotLoopback {
+        /// Where.
+        address: SocketAddr,
+        /// What would make it safe.
+        lack: &'static str,
+    },
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] AccessError),
     /// The system refused.
     #[error("cannot listen on {address}: {source}; stop what uses the port, or choose another with --listen")]
     Bind {
@@ -37,17 +56,25 @@ pub enum BindError {
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
+    tls: Option<Tls>,
+    tokens: Tokens,
 }
 
 impl Server {
     /// Binds the port.
     pub async fn bind(options: &ApiOptions) -> Result<Self, BindError> {
         let address = options.listen;
-        if !address.ip().is_loopback() {
-            return Err(BindError::NotLoopback(address));
+        let loopback = address.ip().is_loopback();
+        if let (false, Some(lack)) = (loopback, lack(options)) {
+            if !options.insecure {
+                return Err(BindError::NotLoopback { address, lack });
+            }
+            tracing::warn!(%address, "--insecure: {lack}");
         }
+        let tls = options.tls.clone().map(Tls::load).transpose()?;
+        let tokens = if options.tokens { Tokens::On } else { Tokens::Off { loopback } };
         let listener = TcpListener::bind(address).await.map_err(|source| BindError::Bind { address, source })?;
-        Ok(Self { listener })
+        Ok(Self { listener, tls, tokens })
     }
 
     /// The address it got.
@@ -62,17 +89,30 @@ impl Server {
         streams: Arc<WorkerStreams>,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> io::Result<()> {
-        let routes = crate::routes::routes(control, Arc::clone(&streams));
+        let routes = crate::routes::routes(control, Arc::clone(&streams), self.tokens);
+        let shutdown = async move {
+            shutdown.await;
+            streams.close_all();
+        };
+        if let Some(tls) = self.tls {
+            let listener = TlsListener::new(self.listener, tls)?;
+            return axum::serve(listener, routes).with_graceful_shutdown(shutdown).await;
+        }
         let listener = self.listener.tap_io(|connection| {
             // Answers are small and wanted at once; without it they wait for the other end's acknowledgement.
             if let Err(error) = connection.set_nodelay(true) {
                 tracing::debug!(%error, "no TCP_NODELAY");
             }
         });
-        let shutdown = async move {
-            shutdown.await;
-            streams.close_all();
-        };
         axum::serve(listener, routes).with_graceful_shutdown(shutdown).await
+    }
+}
+
+/// What an address that others can reach lacks.
+fn lack(options: &ApiOptions) -> Option<&'static str> {
+    match (options.tokens, &options.tls) {
+        (false, _) => Some("without tokens anybody who can connect may run commands on the workers"),
+        (true, None) => Some("without TLS whoever is in between can read the tokens"),
+        (true, Some(_)) => None,
     }
 }

@@ -7,11 +7,12 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use volley_control::Control;
-use volley_control::ledger::{Answer, Event, EventKind, EventPage, Query};
-use volley_model::{ContainerState, EventNumber, GroupId, TenantName};
+use volley_control::ledger::{Answer, Event, EventKind, EventPage, Query, Scope};
+use volley_model::{ContainerState, EventNumber, GroupId};
 use volley_wire::convert;
 use volley_wire::proto::{self, volley_server};
 
+use crate::auth::{Auth, Caller, KNOWN_FOR, caller_of};
 use crate::workers_service::status;
 
 /// Most events of one read.
@@ -21,8 +22,10 @@ const NO_EVENT: EventNumber = EventNumber(i64::MAX as u64);
 /// Messages that wait for a slow client; the next waits in the store's record.
 const MESSAGES_MAX: usize = 4;
 
+#[derive(Clone)]
 pub(crate) struct VolleyService {
     pub(crate) control: Arc<Control>,
+    pub(crate) auth: Arc<Auth>,
 }
 
 type Sender = mpsc::Sender<Result<proto::ContainerEvents, Status>>;
@@ -33,12 +36,12 @@ impl volley_server::Volley for VolleyService {
     type WatchEventsStream = ReceiverStream<Result<proto::ContainerEvents, Status>>;
 
     async fn submit(&self, request: Request<proto::SubmitRequest>) -> Result<Response<proto::SubmitResponse>, Status> {
+        let tenant = caller_of(&request)?.tenant;
         let mut request = request.into_inner();
         let text = |text: String| Some(text).filter(|text| !text.is_empty());
         let (key, name) = (text(std::mem::take(&mut request.client_key)), text(std::mem::take(&mut request.name)));
         let labels = std::mem::take(&mut request.labels).into_iter().collect();
-        let submission =
-            convert::body_from(request).and_then(|body| body.check(TenantName::default(), key, name, labels));
+        let submission = convert::body_from(request).and_then(|body| body.check(tenant, key, name, labels));
         let submission = submission.map_err(|error| Status::invalid_argument(error.to_string()))?;
         let digest = submission.digest();
         let reply = self.control.submit(submission, digest).await.map_err(|error| status(&error))?;
@@ -50,34 +53,36 @@ impl volley_server::Volley for VolleyService {
         &self,
         request: Request<proto::WatchGroupRequest>,
     ) -> Result<Response<Self::WatchGroupStream>, Status> {
+        let caller = caller_of(&request)?;
         let request = request.into_inner();
         let group = GroupId(request.group);
-        if finished(&self.control, group).await?.is_none() {
+        if finished(&self.control, group, caller.scope()).await?.is_none() {
             return Err(Status::not_found(format!("there is no group {group}")));
         }
         let after = EventNumber(request.after);
-        Ok(self.follow(Watch { group: Some(group), after, all_states: request.all_states }))
+        Ok(self.follow(caller, Watch { group: Some(group), after, all_states: request.all_states }))
     }
 
     async fn watch_events(
         &self,
         request: Request<proto::WatchEventsRequest>,
     ) -> Result<Response<Self::WatchEventsStream>, Status> {
+        let caller = caller_of(&request)?;
         let request = request.into_inner();
         let after = match request.after {
             Some(after) => EventNumber(after),
-            None => read_events(&self.control, NO_EVENT).await?.last,
+            None => read_events(&self.control, NO_EVENT, caller.scope()).await?.last,
         };
-        Ok(self.follow(Watch { group: None, after, all_states: request.all_states }))
+        Ok(self.follow(caller, Watch { group: None, after, all_states: request.all_states }))
     }
 }
 
 impl VolleyService {
-    fn follow(&self, watch: Watch) -> Response<ReceiverStream<Result<proto::ContainerEvents, Status>>> {
+    fn follow(&self, caller: Caller, watch: Watch) -> Response<ReceiverStream<Result<proto::ContainerEvents, Status>>> {
         let (sender, receiver) = mpsc::channel(MESSAGES_MAX);
-        let control = Arc::clone(&self.control);
+        let service = self.clone();
         tokio::spawn(async move {
-            if let Err(status) = watch.run(&control, &sender).await {
+            if let Err(status) = watch.run(&service, &caller, &sender).await {
                 // The client may have gone.
                 let _ = sender.send(Err(status)).await;
             }
@@ -87,15 +92,15 @@ impl VolleyService {
 }
 
 /// Whether all of a group have finished; `None` when there is no such group.
-async fn finished(control: &Control, group: GroupId) -> Result<Option<bool>, Status> {
-    match control.read(Query::Group(group, None)).await.map_err(|error| status(&error))? {
+async fn finished(control: &Control, group: GroupId, scope: Scope) -> Result<Option<bool>, Status> {
+    match control.read(Query::Group(group, scope)).await.map_err(|error| status(&error))? {
         Answer::Group(record) => Ok(record.map(|record| record.finished == record.count)),
         _ => Err(Status::internal("the store answered another question")),
     }
 }
 
-async fn read_events(control: &Control, after: EventNumber) -> Result<EventPage, Status> {
-    match control.read(Query::Events { after, max: EVENTS_MAX, scope: None }).await.map_err(|error| status(&error))? {
+async fn read_events(control: &Control, after: EventNumber, scope: Scope) -> Result<EventPage, Status> {
+    match control.read(Query::Events { after, max: EVENTS_MAX, scope }).await.map_err(|error| status(&error))? {
         Answer::Events(page) => Ok(page),
         _ => Err(Status::internal("the store answered another question")),
     }
@@ -110,23 +115,30 @@ struct Watch {
 }
 
 impl Watch {
-    /// Passes on events until there can be no more of them or the client goes.
-    async fn run(mut self, control: &Control, sender: &Sender) -> Result<(), Status> {
+    /// Passes on events until there can be no more of them, or the client or its token goes.
+    async fn run(mut self, service: &VolleyService, caller: &Caller, sender: &Sender) -> Result<(), Status> {
+        let control = &*service.control;
         let mut grew = control.events_grew();
         // Asked before the events are read: what had finished by then is among them.
         let mut done = self.done(control).await?;
         loop {
-            let page = read_events(control, self.after).await?;
+            if !service.auth.still_counts(caller).await {
+                return Err(Status::unauthenticated("the token has ended"));
+            }
+            let page = read_events(control, self.after, caller.scope()).await?;
             let events: Vec<_> = page.events.iter().filter_map(|event| self.event_to(event)).collect();
             if !events.is_empty() && sender.send(Ok(proto::ContainerEvents { events })).await.is_err() {
                 return Ok(());
             }
-            match page.events.last() {
-                Some(last) => self.after = last.number,
-                None if done => return Ok(()),
-                None => tokio::select! {
+            let more = self.after < page.seen;
+            self.after = page.seen;
+            match more {
+                true => {}
+                false if done => return Ok(()),
+                false => tokio::select! {
                     changed = grew.changed() => changed.map_err(|_| Status::unavailable("the server ends"))?,
                     () = sender.closed() => return Ok(()),
+                    () = tokio::time::sleep(KNOWN_FOR) => {}
                 },
             }
             if !done && page.events.iter().any(|event| self.is_end(event)) {
@@ -138,7 +150,7 @@ impl Watch {
     /// Whether there can be no more events than there are now.
     async fn done(&self, control: &Control) -> Result<bool, Status> {
         match self.group {
-            Some(group) => Ok(finished(control, group).await? != Some(false)),
+            Some(group) => Ok(finished(control, group, None).await? != Some(false)),
             None => Ok(false),
         }
     }

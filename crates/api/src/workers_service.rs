@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
@@ -14,14 +15,19 @@ use volley_wire::convert;
 use volley_wire::proto::{self, from_worker, workers_server};
 
 use crate::WorkerStreams;
+use crate::auth::{Auth, Caller, KNOWN_FOR, caller_of};
 use crate::streams::Receiver;
 
 /// A stream's first message comes within this, or the stream ends.
 const HELLO_WAIT: Duration = Duration::from_secs(10);
 
+/// Metadata of a refusal that may be none later: how long to wait in milliseconds.
+const RETRY_AFTER_MS: &str = "retry-after-ms";
+
 pub(crate) struct WorkersService {
     pub(crate) control: Arc<Control>,
     pub(crate) streams: Arc<WorkerStreams>,
+    pub(crate) auth: Arc<Auth>,
 }
 
 /// A worker whose stream is open.
@@ -43,8 +49,13 @@ pub(crate) fn status(error: &ControlError) -> Status {
         ControlError::Invalid(_) => Status::invalid_argument(words),
         ControlError::Attach(AttachRefusal::NameInUse { .. }) => Status::already_exists(words),
         ControlError::Attach(AttachRefusal::TooManyWorkers { .. }) => Status::resource_exhausted(words),
-        ControlError::Submit(volley_control::ledger::SubmitRefusal::KeyReused { .. }) => Status::already_exists(words),
-        ControlError::Submit(_) => Status::resource_exhausted(words),
+        ControlError::Submit(_) => Status::already_exists(words),
+        ControlError::Busy { retry_after, .. } => {
+            let mut status = Status::resource_exhausted(words);
+            status.metadata_mut().insert(RETRY_AFTER_MS, (retry_after.as_millis() as u64).into());
+            status
+        }
+        ControlError::Token(_) | ControlError::Tenant(_) => Status::failed_precondition(words),
         ControlError::NotFound(_) => Status::not_found(words),
         ControlError::Attach(AttachRefusal::SessionEnded) | ControlError::Store(_) => Status::unavailable(words),
     }
@@ -58,9 +69,33 @@ impl workers_server::Workers for WorkersService {
         &self,
         request: Request<Streaming<proto::FromWorker>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
-        let receiver = serve_worker(&self.control, &self.streams, request.into_inner()).await?;
+        let caller = caller_of(&request)?;
+        let inbound = Box::pin(while_it_counts(Arc::clone(&self.auth), caller, request.into_inner()));
+        let receiver = serve_worker(&self.control, &self.streams, inbound).await?;
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
+}
+
+/// What a worker sends, for as long as its token counts.
+fn while_it_counts(
+    auth: Arc<Auth>,
+    caller: Caller,
+    inbound: Streaming<proto::FromWorker>,
+) -> impl Stream<Item = Result<proto::FromWorker, Status>> + Send {
+    let looks = tokio::time::interval(KNOWN_FOR);
+    stream::unfold((auth, caller, inbound, looks), |(auth, caller, mut inbound, mut looks)| async move {
+        loop {
+            tokio::select! {
+                next = inbound.next() => return Some((next?, (auth, caller, inbound, looks))),
+                _ = looks.tick() => {
+                    if !auth.still_counts(&caller).await {
+                        let ended = Err(Status::unauthenticated("the token has ended"));
+                        return Some((ended, (auth, caller, inbound, looks)));
+                    }
+                }
+            }
+        }
+    })
 }
 
 /// Serves one stream of a worker, whatever carries it: attaches the worker and gives what is to be sent to it; what

@@ -1,6 +1,9 @@
 //! The command line: one command, one module under `cmd`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand};
+use volley_wire::access::ServerAccess;
 
 use crate::cmd;
 use crate::output::Format;
@@ -25,9 +28,33 @@ pub struct Global {
     /// Where the server answers.
     #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:7171", env = "VOLLEY_SERVER")]
     pub server: String,
+    /// A token's secret, if the server asks for one.
+    #[arg(long, global = true, value_name = "SECRET", env = "VOLLEY_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// Certificates (PEM) of who may have signed the server's (default: those of the system).
+    #[arg(long, global = true, value_name = "FILE", env = "VOLLEY_CA")]
+    pub ca: Option<PathBuf>,
+    /// This client's certificate (PEM), for a server that asks for one.
+    #[arg(long, global = true, value_name = "FILE", env = "VOLLEY_CLIENT_CERT", requires = "client_key")]
+    pub client_cert: Option<PathBuf>,
+    /// The key of --client-cert (PEM).
+    #[arg(long, global = true, value_name = "FILE", env = "VOLLEY_CLIENT_KEY", requires = "client_cert")]
+    pub client_key: Option<PathBuf>,
     /// How to print.
     #[arg(short, long, global = true, value_enum, default_value = "table", env = "VOLLEY_OUTPUT")]
     pub output: Format,
+}
+
+impl Global {
+    /// How to reach the server.
+    pub fn access(&self) -> ServerAccess {
+        ServerAccess {
+            server: self.server.trim_end_matches('/').to_owned(),
+            token: self.token.clone(),
+            ca: self.ca.clone(),
+            identity: self.client_cert.clone().zip(self.client_key.clone()),
+        }
+    }
 }
 
 /// All commands.

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use clap::error::ErrorKind;
+use volley_wire::access::AccessError;
 use volley_wire::client::ClientError;
 
 /// How a command failed. The text says what, where and how to mend it, on one line.
@@ -97,6 +98,12 @@ impl From<anyhow::Error> for CommandError {
     }
 }
 
+impl From<AccessError> for CommandError {
+    fn from(error: AccessError) -> Self {
+        CommandError::Usage(error.to_string())
+    }
+}
+
 impl From<ClientError> for CommandError {
     fn from(error: ClientError) -> Self {
         let text = error.to_string();
@@ -104,7 +111,7 @@ impl From<ClientError> for CommandError {
             ClientError::Unreachable { .. } => CommandError::Unreachable(text),
             ClientError::Problem { status, .. } => match status.as_u16() {
                 404 => CommandError::NotFound(text),
-                409 | 429 => CommandError::Refused(text),
+                401 | 403 | 409 | 429 => CommandError::Refused(text),
                 400..=499 => CommandError::Usage(text),
                 _ => CommandError::Server(text),
             },

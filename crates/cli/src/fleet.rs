@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use volley_agent::metrics::WorkerMetrics;
 use volley_agent::{KeptOptions, WorkerError, WorkerOptions};
 use volley_model::{Epoch, Worker};
+use volley_wire::access::ServerAccess;
 
 use crate::command_error::CommandError;
 use crate::runtime_flags::Runtimes;
@@ -19,7 +20,7 @@ pub const KEEPER_COMMAND: &str = "__keeper";
 
 /// Some workers of one server.
 pub struct Fleet {
-    server: String,
+    access: ServerAccess,
     runtimes: Runtimes,
     tasks: JoinSet<Result<(), WorkerError>>,
     /// Of all of them together.
@@ -30,10 +31,10 @@ pub struct Fleet {
 
 impl Fleet {
     /// No workers yet.
-    pub fn new(server: &str, runtimes: Runtimes) -> Self {
+    pub fn new(access: &ServerAccess, runtimes: Runtimes) -> Self {
         let (shutdown, attached) = (watch::channel(0).0, mpsc::unbounded_channel());
-        let server = server.to_owned();
-        Self { server, runtimes, tasks: JoinSet::new(), metrics: Arc::default(), shutdown, attached }
+        let access = access.clone();
+        Self { access, runtimes, tasks: JoinSet::new(), metrics: Arc::default(), shutdown, attached }
     }
 
     /// Starts a worker that keeps its containers' directories and output in a folder.
@@ -48,7 +49,7 @@ impl Fleet {
         };
         let runtime = self.runtimes.start(options, sender)?;
         let options = WorkerOptions {
-            server: self.server.clone(),
+            server: self.access.clone(),
             worker,
             epoch_file: Some(state_dir.join("epoch.json")),
             attached: Some(self.attached.0.clone()),

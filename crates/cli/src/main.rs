@@ -50,13 +50,13 @@ fn main() -> ExitCode {
 }
 
 async fn command(cli: Cli) -> Result<(), CommandError> {
-    let (server, format) = (&cli.global.server, cli.global.output);
-    let client = &Client::new(server);
+    let (access, format) = (&cli.global.access(), cli.global.output);
+    let client = &Client::new(access)?;
     match cli.command {
-        Command::Run(run) => cmd::run::run(*run, server, format).await,
+        Command::Run(run) => cmd::run::run(*run, access, format).await,
         Command::Dev(dev) => cmd::dev::dev(&dev, format).await,
         Command::Serve(serve) => cmd::serve::serve(&serve, format).await,
-        Command::Worker(worker) => cmd::worker::worker(&worker, server, format).await,
+        Command::Worker(worker) => cmd::worker::worker(&worker, access, format).await,
         Command::Ps(ps) => cmd::ps::ps(&ps, client, format).await,
         Command::Inspect(id) => cmd::inspect::inspect(&id, client, format).await,
         Command::Logs(logs) => cmd::logs::logs(&logs, client, format).await,
@@ -68,7 +68,7 @@ async fn command(cli: Cli) -> Result<(), CommandError> {
         Command::Uncordon(name) => cmd::change::cordon(&name, "uncordon", client, format).await,
         Command::Drain(drain) => cmd::change::drain(&drain, client, format).await,
         Command::Bench(bench) => cmd::bench::bench(*bench, format).await,
-        Command::SimulatedWorkers(workers) => cmd::bench::workers(&workers, server).await,
+        Command::SimulatedWorkers(workers) => cmd::bench::workers(&workers, &access.server).await,
         Command::Backup(backup) => cmd::change::backup(&backup, client, format).await,
     }
 }

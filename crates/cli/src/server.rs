@@ -16,6 +16,7 @@ use volley_ledger::LedgerOptions;
 use volley_model::Millis;
 use volley_store::StoreError;
 use volley_store::embedded::{EmbeddedOptions, EmbeddedStore};
+use volley_wire::access::ServerAccess;
 
 use crate::command_error::CommandError;
 use crate::output::{self, Format};
@@ -130,7 +131,9 @@ impl RunningServer {
         let cannot = |error: &dyn std::fmt::Display| CommandError::Unreachable(error.to_string());
         let ledger = flags.ledger()?;
         // The port first: it is the cheaper of the two to find taken.
-        let server = Server::bind(&ApiOptions { listen }).await.map_err(|error| cannot(&error))?;
+        let server = Server::bind(&ApiOptions { listen, tokens: false, tls: None, insecure: false })
+            .await
+            .map_err(|error| cannot(&error))?;
         let url = format!("http://{}", server.address().map_err(|error| cannot(&error))?);
         let options = EmbeddedOptions { ledger, ..EmbeddedOptions::new(data) };
         let store = EmbeddedStore::open(options).map_err(|error| cannot(&error))?;
@@ -144,6 +147,11 @@ impl RunningServer {
         };
         let serving = tokio::spawn(server.serve(Arc::clone(&control), streams, shutdown));
         Ok(Self { url, control, stop, serving })
+    }
+
+    /// How this process reaches it.
+    pub fn access(&self) -> ServerAccess {
+        ServerAccess::open(&self.url)
     }
 
     /// Says that it answers, and where.
@@ -172,7 +180,11 @@ impl From<ControlError> for CommandError {
     fn from(error: ControlError) -> Self {
         match &error {
             ControlError::Invalid(_) => CommandError::Usage(error.to_string()),
-            ControlError::Submit(_) | ControlError::Attach(_) => CommandError::Refused(error.to_string()),
+            ControlError::Submit(_)
+            | ControlError::Busy { .. }
+            | ControlError::Attach(_)
+            | ControlError::Token(_)
+            | ControlError::Tenant(_) => CommandError::Refused(error.to_string()),
             ControlError::NotFound(_) | ControlError::Store(_) => CommandError::Server(error.to_string()),
         }
     }

@@ -18,6 +18,7 @@ use volley_store::{MeasuredStore, Store, StoreError, StoreExt, StoreStats};
 
 use crate::arrivals::Arrivals;
 use crate::counted;
+use crate::drain_rate::DrainRate;
 use crate::streams::Streams;
 use crate::turn_stats::{TurnCounts, TurnStats};
 use crate::{AnsweredReport, Attached, ControlError, Delivery, Options};
@@ -48,6 +49,7 @@ pub struct Control {
     pub(crate) streams: Streams,
     pub(crate) arrivals: Arrivals,
     pub(crate) turns: TurnCounts,
+    pub(crate) drain_rate: DrainRate,
     outboxes: Notify,
     due: Notify,
     reports: mpsc::Sender<Reported>,
@@ -74,6 +76,7 @@ impl Control {
             streams: Streams::default(),
             arrivals: Arrivals::default(),
             turns: TurnCounts::default(),
+            drain_rate: DrainRate::default(),
             outboxes: Notify::new(),
             due: Notify::new(),
             reports,
@@ -139,10 +142,23 @@ impl Control {
             match self.store.call(submit).await? {
                 Ok(reply) => return Ok(reply),
                 Err(SubmitRefusal::IdTaken) => refused = SubmitRefusal::IdTaken,
-                Err(other) => return Err(other.into()),
+                Err(other) => return Err(self.submit_error(other)),
             }
         }
-        Err(refused.into())
+        Err(self.submit_error(refused))
+    }
+
+    /// A refusal with the wait after which the same may be accepted.
+    fn submit_error(&self, refusal: SubmitRefusal) -> ControlError {
+        let retry_after = match &refusal {
+            SubmitRefusal::BacklogFull { waiting, limit, asked }
+            | SubmitRefusal::TenantBacklogFull { waiting, limit, asked, .. } => {
+                self.drain_rate.wait_for((waiting + asked).saturating_sub(*limit))
+            }
+            SubmitRefusal::RateExceeded { retry_after, .. } => retry_after.to_duration(),
+            SubmitRefusal::KeyReused { .. } | SubmitRefusal::IdTaken => return ControlError::Submit(refusal),
+        };
+        ControlError::Busy { refusal, retry_after }
     }
 
     /// Stops a container or a group, if it is in the scope.

@@ -1,10 +1,12 @@
 //! The loops (turn, sweep, delivery), admission, and what the API calls. Free of `wire`:
 //! it speaks in the words of `model` and `ledger`, and hands deliveries to a [`Delivery`].
 
+mod access;
 mod arrivals;
 mod control;
 mod counted;
 mod delivery;
+mod drain_rate;
 mod error;
 mod options;
 mod random;
@@ -12,6 +14,7 @@ mod streams;
 mod turn;
 mod turn_stats;
 
+pub use access::{NewToken, create_token, has_admin};
 pub use control::Control;
 pub use delivery::{AnsweredReport, Attached, Delivery};
 pub use error::ControlError;

@@ -188,6 +188,7 @@ impl Control {
         }
         let placed = placements.len() - refused;
         self.turns.on_commit(placed, refused);
+        self.drain_rate.placed(placed as u64);
         metrics.turns.add_one([if placed > 0 { "placed" } else { "idle" }]);
         metrics.placements.add(placed as u64);
         metrics.view_fresh.add(reply.fresh.len() as u64);

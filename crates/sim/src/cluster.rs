@@ -172,7 +172,7 @@ impl Cluster {
         let (told, happened) = mpsc::unbounded_channel();
         place.machine.worker_starts(told);
         let options = WorkerOptions {
-            server: String::new(),
+            server: Default::default(),
             worker: place.worker.clone(),
             epoch_file: Some(place.epoch_file.clone()),
             attached: None,

@@ -4,10 +4,13 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
+
+use crate::access::{AccessError, ServerAccess};
 
 /// Most bytes of a reply.
 const REPLY_BYTES_MAX: usize = 256 << 20;
@@ -37,15 +40,19 @@ pub enum ClientError {
 #[derive(Debug, Clone)]
 pub struct Client {
     server: String,
-    client: HyperClient<HttpConnector, Full<Bytes>>,
+    authorization: Option<String>,
+    client: HyperClient<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
 impl Client {
-    /// For a server at a base address, as in `http://127.0.0.1:7171`.
-    #[must_use]
-    pub fn new(server: &str) -> Self {
-        let client = HyperClient::builder(TokioExecutor::new()).build_http();
-        Self { server: server.trim_end_matches('/').to_owned(), client }
+    /// For a server. Connects with the first request.
+    ///
+    /// # Errors
+    /// When TLS is asked for and cannot be set up.
+    pub fn new(access: &ServerAccess) -> Result<Self, AccessError> {
+        let client = HyperClient::builder(TokioExecutor::new()).build(access.connector()?);
+        let server = access.server.trim_end_matches('/').to_owned();
+        Ok(Self { server, authorization: access.authorization(), client })
     }
 
     fn unreachable(&self, reason: String) -> ClientError {
@@ -56,7 +63,11 @@ impl Client {
     async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Response<Incoming>, ClientError> {
         let bytes = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
         let request = Request::builder().method(method).uri(format!("{}{path}", self.server));
-        let request = request.header("content-type", "application/json").body(Full::new(bytes));
+        let mut request = request.header("content-type", "application/json");
+        if let Some(authorization) = &self.authorization {
+            request = request.header("authorization", authorization);
+        }
+        let request = request.body(Full::new(bytes));
         let request = request.map_err(|error| self.unreachable(error.to_string()))?;
         let reply = self.client.request(request).await.map_err(|error| self.unreachable(innermost(&error)))?;
         let status = reply.status();

@@ -1,6 +1,7 @@
 //! Wire formats: protobuf, JSON bodies, conversions, the Rust client. Knows the model only;
 //! nothing of stores, planning or servers.
 
+pub mod access;
 pub mod client;
 pub mod convert;
 pub mod json;

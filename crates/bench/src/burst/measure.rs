@@ -7,6 +7,7 @@ use std::path::Path;
 use http::Method;
 use serde_json::Value;
 use volley_model::ContainerId;
+use volley_wire::access::ServerAccess;
 use volley_wire::client::Client;
 
 use super::clock::{Percentiles, rounded};
@@ -101,7 +102,9 @@ impl<'a> Scene<'a> {
             shapes: case.shapes,
         };
         let workers = WorkersProcess::start(programs, &workers)?;
-        let (http, load) = (Client::new(&server.url), Load::connect(&server.url).await?);
+        let http = Client::new(&ServerAccess::open(&server.url));
+        let http = http.map_err(|error| BurstError::Server(error.to_string()))?;
+        let load = Load::connect(&server.url).await?;
         Ok(Self { case, server, workers, http, load })
     }
 

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use volley_agent::{Happened, Launch, Left, Output, Runtime, WorkerError, WorkerOptions};
 use volley_model::{Attempt, ContainerId, Millis, Outcome, PoolName, Worker, WorkerId};
+use volley_wire::access::ServerAccess;
 
 use super::clock::Instant;
 use super::scene;
@@ -57,7 +58,13 @@ pub async fn simulated_workers(options: SimulatedWorkers) -> Result<(), Simulate
         let worker = worker(number, &options);
         let server = options.server.clone();
         let attached = Some(attached.clone());
-        let options = WorkerOptions { server, worker, epoch_file: None, attached, metrics: Arc::default() };
+        let options = WorkerOptions {
+            server: ServerAccess::open(&server),
+            worker,
+            epoch_file: None,
+            attached,
+            metrics: Arc::default(),
+        };
         agents.spawn(volley_agent::run(options, Arc::new(runtime), happened, ending.clone()));
     }
     let mut lines = lines_of_input();

@@ -48,7 +48,7 @@ pub struct Dev {
 pub async fn dev(dev: &Dev, format: Format) -> Result<(), CommandError> {
     let runtimes = dev.runtime.open(&dev.data)?;
     let server = RunningServer::start(dev.listen, dev.data.clone(), &dev.flags).await?;
-    let mut fleet = Fleet::new(&server.url, runtimes);
+    let mut fleet = Fleet::new(&server.access(), runtimes);
     let capacity = capacity(dev);
     let notes = volley_agent::limits_notes();
     for number in 1..=dev.workers {

@@ -42,14 +42,12 @@ pub async fn events(events: &Events, client: &Client, format: Format) -> Result<
                 Format::Table => output::write_line(&row(event))?,
             }
         }
-        match found.last().and_then(|event| event["number"].as_u64()) {
-            Some(last) => after = last,
-            // What is no longer kept is said once.
-            None => after = after.max(oldest.saturating_sub(1)),
-        }
-        if found.is_empty() && !events.follow {
+        let next = page["next"].as_u64().unwrap_or(after);
+        if next == after && !events.follow {
             return Ok(());
         }
+        // What is no longer kept is said once.
+        after = next.max(oldest.saturating_sub(1));
     }
 }
 

@@ -16,6 +16,7 @@ use volley_model::{
     Bytes, CpuMilli, GpuRequest, Millis, OnDisconnect, OnUnplaceable, PoolName, PoolSelector, Retry, RetryOn, Spec,
     Submission, SubmissionBody, TenantName,
 };
+use volley_wire::access::ServerAccess;
 use volley_wire::client::{Client, ClientError};
 use volley_wire::json::{spec_to, submission_from};
 
@@ -131,12 +132,12 @@ pub struct Run {
 }
 
 /// Runs it to the end.
-pub async fn run(run: Run, server: &str, format: Format) -> Result<(), CommandError> {
+pub async fn run(run: Run, access: &ServerAccess, format: Format) -> Result<(), CommandError> {
     let submission = if run.file.is_some() { from_file(&run)? } else { from_flags(&run)? };
     if run.local {
         return local::run(&run, &submission, format).await;
     }
-    let client = Client::new(server);
+    let client = Client::new(access)?;
     let mut interrupts = Interrupts::new();
     let submitted = async {
         let after = follow::last_event(&client).await?;

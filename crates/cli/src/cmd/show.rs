@@ -1,7 +1,7 @@
 //! The commands that show the whole: `workers` and `audit`.
 
 use http::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use volley_model::Bytes;
 use volley_wire::client::Client;
 
@@ -10,7 +10,7 @@ use crate::output::{self, Format, rows, text};
 
 /// `volley workers`.
 pub async fn workers(client: &Client, format: Format) -> Result<(), CommandError> {
-    let page = client.json(Method::GET, "/v1/workers", None).await?;
+    let page = all_pages(client, "/v1/workers", "workers").await?;
     match format {
         Format::Json => output::write_json_object(&page)?,
         Format::Quiet => output::write_lines(rows(&page, "workers").map(|row| text(&row["id"])))?,
@@ -21,6 +21,21 @@ pub async fn workers(client: &Client, format: Format) -> Result<(), CommandError
         }
     }
     Ok(())
+}
+
+/// All records of a path that answers by pages, as one page.
+pub async fn all_pages(client: &Client, path: &str, name: &str) -> Result<Value, CommandError> {
+    let (mut all, mut after) = (Vec::new(), String::new());
+    loop {
+        let mut page = client.json(Method::GET, &format!("{path}{after}"), None).await?;
+        if let Some(Value::Array(records)) = page.get_mut(name).map(Value::take) {
+            all.extend(records);
+        }
+        match page["next"].as_str() {
+            Some(next) => after = format!("?after={next}"),
+            None => return Ok(json!({ name: all })),
+        }
+    }
 }
 
 fn worker(row: &Value) -> Vec<String> {

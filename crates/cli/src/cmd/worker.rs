@@ -8,6 +8,7 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::json;
 use volley_model::{Bytes, Capacity, CpuMilli, GpuRequest, PoolName, Worker as Offer, WorkerId};
+use volley_wire::access::ServerAccess;
 
 use crate::command_error::CommandError;
 use crate::fleet::{Fleet, interrupted};
@@ -49,11 +50,12 @@ pub struct Worker {
 }
 
 /// Runs until it is interrupted; then ends its containers and leaves. Interrupted again, it kills them.
-pub async fn worker(flags: &Worker, server: &str, format: Format) -> Result<(), CommandError> {
+pub async fn worker(flags: &Worker, access: &ServerAccess, format: Format) -> Result<(), CommandError> {
     let offer = offer(flags)?;
     let state = flags.state.clone().unwrap_or_else(|| PathBuf::from(".volley/workers").join(offer.id.as_str()));
     let name = offer.id.clone();
-    let mut fleet = Fleet::new(server, flags.runtime.open(&state)?);
+    let server = &access.server;
+    let mut fleet = Fleet::new(access, flags.runtime.open(&state)?);
     for note in &offer.notes {
         eprintln!("note: {note}");
     }

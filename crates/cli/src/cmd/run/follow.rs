@@ -115,8 +115,8 @@ impl Follower<'_> {
     }
 
     async fn on_events(&mut self, page: &Value) -> Result<(), CommandError> {
+        self.after = page["next"].as_u64().unwrap_or(self.after);
         for event in page["events"].as_array().into_iter().flatten() {
-            self.after = event["number"].as_u64().unwrap_or(self.after);
             let Some((group, index)) = container_of(event).filter(|_| event["state"] == "finished") else { continue };
             if group != self.group {
                 continue;

@@ -29,7 +29,7 @@ pub(super) async fn run(run: &Run, submission: &Submission, format: Format) -> R
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let runtimes = run.runtime.open(dir.path())?;
     let server = RunningServer::start(listen, dir.path().join("data"), &run.flags).await?;
-    let mut fleet = Fleet::new(&server.url, runtimes);
+    let mut fleet = Fleet::new(&server.access(), runtimes);
     let submission = closed(submission);
     let workers = workers(run, &submission)?;
     let slots: u64 = workers.iter().map(|worker| u64::from(worker.capacity.slots)).sum();
@@ -47,7 +47,7 @@ pub(super) async fn run(run: &Run, submission: &Submission, format: Format) -> R
             words::count(slots, "slot", "slots"),
         );
     }
-    let client = Client::new(&server.url);
+    let client = Client::new(&server.access())?;
     let done = async {
         let after = follow::last_event(&client).await?;
         let group = submit(&client, &submission, run.patience).await?;

@@ -1,0 +1,61 @@
+//! The cell as a whole: audit, backup, health.
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::response::{Json, Response};
+use http::StatusCode;
+use volley_control::ledger::{Answer, Query};
+
+use super::{Shared, read_body, unexpected};
+use crate::bodies;
+use crate::problem::{Problem, ProblemBody};
+
+/// Counts of all containers, and whether every law holds.
+#[utoipa::path(get, path = "/v1/audit",
+    responses((status = 200, description = "The counts.", body = bodies::Audit)))]
+pub(super) async fn audit(State(shared): State<Shared>) -> Result<Json<bodies::Audit>, Problem> {
+    let Answer::Audit(found) = shared.control.read(Query::Audit).await? else { return Err(unexpected()) };
+    Ok(Json(bodies::Audit::from(&*found)))
+}
+
+/// Counts of this server since its start.
+#[utoipa::path(get, path = "/v1/stats",
+    responses((status = 200, description = "The counts.", body = bodies::Stats)))]
+pub(super) async fn stats(State(shared): State<Shared>) -> Json<bodies::Stats> {
+    Json(bodies::Stats::of(&shared.control.turn_stats(), shared.control.store_stats()))
+}
+
+/// Writes a consistent copy of the store to a new file on the server, while it runs.
+#[utoipa::path(post, path = "/v1/backup", request_body = bodies::Backup,
+    responses((status = 200, description = "Written.", body = bodies::Backup),
+        (status = 422, description = "No absolute path.", body = ProblemBody),
+        (status = 503, description = "It cannot be written.", body = ProblemBody)))]
+pub(super) async fn backup(State(shared): State<Shared>, body: Bytes) -> Result<Json<bodies::Backup>, Problem> {
+    let asked: bodies::Backup = read_body(&body)?;
+    if !asked.file.starts_with('/') {
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "file: give an absolute path on the server"));
+    }
+    shared.control.backup(asked.file.clone().into()).await?;
+    Ok(Json(asked))
+}
+
+/// Counts of this server and the state of the cell, as OpenMetrics text.
+#[utoipa::path(get, path = "/metrics", responses((status = 200, description = "The text.", body = String,
+    content_type = "application/openmetrics-text")))]
+pub(super) async fn metrics(State(shared): State<Shared>) -> Result<Response, Problem> {
+    crate::metrics::text(&shared.control).await
+}
+
+/// The process answers.
+#[utoipa::path(get, path = "/healthz", responses((status = 200, description = "It does.", body = String)))]
+pub(super) async fn healthy() -> &'static str {
+    "ok\n"
+}
+
+/// The store answers.
+#[utoipa::path(get, path = "/readyz", responses((status = 200, description = "It does.", body = String),
+    (status = 503, description = "It does not.", body = ProblemBody)))]
+pub(super) async fn ready(State(shared): State<Shared>) -> Result<&'static str, Problem> {
+    shared.control.read(Query::Pools).await?;
+    Ok("ready\n")
+}

@@ -1,0 +1,118 @@
+//! The event record: by pages, or as a stream that goes on. A tenant is shown its own.
+
+use std::time::Duration;
+
+use axum::extract::{Extension, State};
+use axum::response::{IntoResponse, Json, Response, Sse, sse};
+use futures_util::stream;
+use http::HeaderMap;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use volley_control::ledger::{Answer, Event, EventPage, Query};
+use volley_model::EventNumber;
+
+use super::parameters::Parameters;
+use super::{PAGE_MAX, Shared, unexpected};
+use crate::auth::{Caller, KNOWN_FOR};
+use crate::bodies;
+use crate::problem::{Problem, ProblemBody};
+
+/// Longest wait of a read of events.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+async fn page(shared: &Shared, caller: &Caller, after: EventNumber, max: u32) -> Result<EventPage, Problem> {
+    match shared.control.read(Query::Events { after, max, scope: caller.scope() }).await? {
+        Answer::Events(page) => Ok(page),
+        _ => Err(unexpected()),
+    }
+}
+
+/// Events after a number: a page as JSON, or a stream (SSE) for who accepts text/event-stream.
+#[utoipa::path(get, path = "/v1/events",
+    params(("after" = Option<u64>, Query, description = "The last number that was seen; 0 for all that are kept."),
+        ("max" = Option<u32>, Query, description = "At most this many, up to 1,000."),
+        ("wait" = Option<bool>, Query, description = "Wait for the first event, at most a minute."),
+        ("Last-Event-ID" = Option<u64>, Header, description = "As `after`, from a stream that broke.")),
+    responses((status = 200, description = "A page, or a stream of single events.", body = bodies::Events),
+        (status = 400, description = "A parameter is wrong.", body = ProblemBody)))]
+pub(super) async fn events(
+    State(shared): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    parameters: Parameters,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let parameters = parameters.known(&["after", "max", "wait"])?;
+    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
+    let after = parameters.text("after")?.or(last).unwrap_or("0").parse();
+    let mut after = EventNumber(after.map_err(|_| Problem::parameter("after", "give an event's number"))?);
+    let accepts = headers.get("accept").and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    if accepts.contains("text/event-stream") {
+        return Ok(stream_events(shared, caller, after).into_response());
+    }
+    let (wait, max) = (parameters.flag("wait")?, parameters.max()?);
+    let mut grew = shared.control.events_grew();
+    let until = Instant::now() + WAIT_MAX;
+    let found = loop {
+        let found = page(&shared, &caller, after, max).await?;
+        if !found.events.is_empty() || !wait {
+            break found;
+        }
+        let past = after < found.seen;
+        after = found.seen;
+        // Ended by time as well as by events: the client asks again. What was passed over was another's.
+        if !past && !grows(&mut grew, until).await {
+            break found;
+        }
+    };
+    let events = found.events.iter().map(bodies::Event::from).collect();
+    let body = bodies::Events { events, oldest: found.oldest.0, last: found.last.0, next: found.seen.0 };
+    Ok(Json(body).into_response())
+}
+
+/// Whether there is something new before the time is over.
+async fn grows(grew: &mut watch::Receiver<EventNumber>, until: Instant) -> bool {
+    matches!(tokio::time::timeout_at(until, grew.changed()).await, Ok(Ok(())))
+}
+
+struct Following {
+    shared: Shared,
+    caller: Caller,
+    grew: watch::Receiver<EventNumber>,
+    after: EventNumber,
+    waiting: std::vec::IntoIter<Event>,
+}
+
+impl Following {
+    /// The next event; `None` when the server ends or the caller's token does.
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.waiting.next() {
+                return Some(event);
+            }
+            if !self.shared.auth.still_counts(&self.caller).await {
+                return None;
+            }
+            let found = page(&self.shared, &self.caller, self.after, PAGE_MAX).await.ok()?;
+            if found.events.is_empty() && found.seen == self.after {
+                // A quiet stream looks now and then whether its token still counts.
+                let changed = tokio::time::timeout(KNOWN_FOR, self.grew.changed()).await;
+                changed.unwrap_or(Ok(())).ok()?;
+            }
+            self.after = found.seen;
+            self.waiting = found.events.into_iter();
+        }
+    }
+}
+
+/// All events after a number, for ever; resumable by `Last-Event-ID`.
+fn stream_events(shared: Shared, caller: Caller, after: EventNumber) -> impl IntoResponse {
+    let grew = shared.control.events_grew();
+    let following = Following { shared, caller, grew, after, waiting: Vec::new().into_iter() };
+    let events = stream::unfold(following, |mut following| async move {
+        let event = following.next().await?;
+        let text = serde_json::to_string(&bodies::Event::from(&event)).ok()?;
+        let sent = sse::Event::default().id(event.number.to_string()).data(text);
+        Some((Ok::<_, std::convert::Infallible>(sent), following))
+    });
+    Sse::new(events).keep_alive(sse::KeepAlive::default())
+}
