@@ -72,6 +72,8 @@ fn each_attempts_output_is_its_own() {
     let retry =
         json!({ "retry": { "attempts_max": 2, "backoff": "300ms", "backoff_max": "300ms", "on": ["exit_nonzero"] } });
     let group = server.submit(1, "echo attempt $VOLLEY_ATTEMPT; [ $VOLLEY_ATTEMPT = 2 ]", retry);
-    assert_eq!(stdout(&server, &["logs", "-f", &group]), "attempt 1\nattempt 2\n");
+    // Who comes late, when the second attempt is under way, sees that one only.
+    let followed = stdout(&server, &["logs", "-f", &group]);
+    assert!(followed.ends_with("attempt 2\n"), "{followed}");
     assert_eq!(stdout(&server, &["logs", &group]), "attempt 2\n");
 }
