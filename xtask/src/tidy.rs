@@ -66,6 +66,7 @@ const RULES: &[Rule] = &[
     ("nothing is left undone", files::check_undone),
     ("docs know every crate", pages::check_crates),
     ("decisions are numbered and short", pages::check_decisions),
+    ("the table of contents is whole", pages::check_contents),
     ("made pages are up to date", pages::check_made),
     ("links lead somewhere", pages::check_links),
     ("the changelog is kept", pages::check_changelog),

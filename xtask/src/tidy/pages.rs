@@ -8,6 +8,7 @@ use crate::docs::PAGES;
 
 const ARCHITECTURE: &str = "docs/architecture.md";
 const DECISIONS: &str = "docs/decisions";
+const CONTENTS: &str = "docs/SUMMARY.md";
 const CHANGELOG: &str = "CHANGELOG.md";
 /// A page.
 const DECISION_LINES_MAX: usize = 60;
@@ -40,6 +41,19 @@ pub fn check_decisions(tree: &Tree) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Every page of the docs is in their table of contents; decision records are found through the architecture page.
+pub fn check_contents(tree: &Tree) -> Vec<Finding> {
+    let contents = Path::new(CONTENTS);
+    let Some(text) = markdown(tree, contents) else { return vec![Finding::new(contents, 0, "is missing")] };
+    let pages = tree.markdown.iter().map(|file| file.path.as_path());
+    let pages = pages.filter(|path| path.parent() == Some(Path::new("docs")) && *path != contents);
+    let missing = pages.filter(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        !text.contains(&format!("]({name})"))
+    });
+    missing.map(|path| Finding::new(path, 0, format!("is not in {CONTENTS}: add a line"))).collect()
 }
 
 /// Pages that are made from the code are as the code makes them.

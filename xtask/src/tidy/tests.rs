@@ -124,6 +124,14 @@ fn decisions_are_numbered_and_short() {
 }
 
 #[test]
+fn the_contents_are_whole() {
+    let summary = ("docs/SUMMARY.md", "- [A](a.md)\n");
+    assert_eq!(check(pages::check_contents, &[("docs/a.md", "")]), [at("docs/SUMMARY.md", 0)]);
+    assert_eq!(check(pages::check_contents, &[summary, ("docs/a.md", ""), ("docs/decisions/0001-a.md", "")]), []);
+    assert_eq!(check(pages::check_contents, &[summary, ("docs/a.md", ""), ("docs/b.md", "")]), [at("docs/b.md", 0)]);
+}
+
+#[test]
 fn links_lead_somewhere() {
     let page = "[a](other.md) [b](https://example.org/x) [c](#here)\n[d](missing.md#part)\n";
     let files = [("docs/page.md", page), ("docs/other.md", "")];
