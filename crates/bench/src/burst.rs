@@ -14,7 +14,7 @@ mod scene;
 mod simulated;
 
 pub use clock::Percentiles;
-pub use figures::{BatchSize, BurstCase, BurstRun, Memory, MemoryGrowth};
+pub use figures::{BatchSize, BurstCase, BurstRun, CpuTime, Memory, MemoryGrowth};
 pub use processes::Programs;
 pub use simulated::{SimulatedError, SimulatedWorkers, simulated_workers};
 

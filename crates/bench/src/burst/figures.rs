@@ -87,6 +87,17 @@ pub struct Memory {
     pub bench: u64,
 }
 
+/// Milliseconds of processor time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct CpuTime {
+    /// The server.
+    pub server: f64,
+    /// The simulated workers, all in one process.
+    pub workers: f64,
+    /// The clients.
+    pub bench: f64,
+}
+
 /// Bytes that the server held while containers came steadily.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryGrowth {
@@ -138,6 +149,8 @@ pub struct BurstRun {
     pub fleet_reloads: u64,
     /// Acknowledged containers without an end, in all repetitions.
     pub lost: u64,
+    /// While containers were submitted and ended: hardly touched by what else the machine does.
+    pub cpu_ms: CpuTime,
     /// At their most, with all repetitions.
     pub peak_rss_bytes: Memory,
     /// Only with a rate.
@@ -161,6 +174,7 @@ impl BurstRun {
         "finished p50",
         "p99",
         "max",
+        "cpu ms",
         "batches",
         "turn calls",
         "store calls",
@@ -184,6 +198,7 @@ impl BurstRun {
             format!("{:.1}", finished.p50),
             format!("{:.1}", finished.p99),
             format!("{:.1}", finished.max),
+            format!("{:.1}", self.cpu_ms.server + self.cpu_ms.workers + self.cpu_ms.bench),
             self.batches.to_string(),
             format!("{:.2}", self.turn_calls_per_batch),
             self.store_calls.to_string(),

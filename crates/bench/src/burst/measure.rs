@@ -11,9 +11,9 @@ use volley_wire::access::ServerAccess;
 use volley_wire::client::Client;
 
 use super::clock::{Percentiles, rounded};
-use super::figures::{BatchSize, Memory, MemoryGrowth};
+use super::figures::{BatchSize, CpuTime, Memory, MemoryGrowth};
 use super::load::{Load, Seen};
-use super::processes::{ServerProcess, WorkersProcess, own_peak_rss};
+use super::processes::{ServerProcess, WorkersProcess, own_cpu_ms, own_peak_rss};
 use super::{BurstBench, BurstCase, BurstError, BurstProgress, BurstRun, Programs, SimulatedWorkers, disk, scene};
 use crate::Spread;
 
@@ -28,6 +28,7 @@ struct Repetition {
     finished: Percentiles,
     lost: u64,
     counts: Counts,
+    cpu: CpuTime,
 }
 
 /// What the server counts, between two looks.
@@ -110,10 +111,11 @@ impl<'a> Scene<'a> {
 
     async fn burst(&mut self) -> Result<Repetition, BurstError> {
         let parts = scene::submissions(self.case.containers, self.case.shapes, self.case.submit);
-        let (before, after) = (self.counts().await?, self.load.last_event());
+        let (before, after, cpu) = (self.counts().await?, self.load.last_event(), self.cpu());
         let seen = self.load.burst(parts).await?;
+        let cpu = since(self.cpu(), cpu);
         let counts = self.counts().await?.since(&before);
-        self.repetition(seen, counts, after).await
+        self.repetition(seen, (counts, cpu), after).await
     }
 
     async fn sustain(
@@ -121,7 +123,7 @@ impl<'a> Scene<'a> {
         rate: super::Rate,
         progress: &mut impl FnMut(BurstProgress),
     ) -> Result<(Repetition, MemoryGrowth), BurstError> {
-        let before = self.counts().await?;
+        let (before, cpu) = (self.counts().await?, self.cpu());
         let mut samples = Vec::new();
         let (case, server) = (self.case, &self.server);
         let told = |sent: u64, ended: u64| {
@@ -131,14 +133,20 @@ impl<'a> Scene<'a> {
         };
         let seen = self.load.sustain(rate, (case.shapes, case.submit), told).await?;
         samples.push(self.server.rss());
+        let cpu = since(self.cpu(), cpu);
         let counts = self.counts().await?.since(&before);
         let at = |part: usize| samples[(samples.len() - 1) * part / 4];
         let growth = MemoryGrowth { quarter: at(1), half: at(2), end: at(4) };
-        Ok((self.repetition(seen, counts, 0).await?, growth))
+        Ok((self.repetition(seen, (counts, cpu), 0).await?, growth))
     }
 
     /// Joins what the client, the workers and the server saw.
-    async fn repetition(&mut self, seen: Seen, counts: Counts, after: u64) -> Result<Repetition, BurstError> {
+    async fn repetition(
+        &mut self,
+        seen: Seen,
+        (counts, cpu): (Counts, CpuTime),
+        after: u64,
+    ) -> Result<Repetition, BurstError> {
         let deliveries = self.workers.deliveries()?;
         let mut once: HashSet<ContainerId> = HashSet::with_capacity(seen.ends.len());
         let (mut finished, mut delivered) = (Vec::new(), Vec::new());
@@ -176,7 +184,12 @@ impl<'a> Scene<'a> {
             finished: Percentiles::of(finished).ok_or_else(none)?,
             lost,
             counts,
+            cpu,
         })
+    }
+
+    fn cpu(&self) -> CpuTime {
+        CpuTime { server: self.server.cpu_ms(), workers: self.workers.cpu_ms(), bench: own_cpu_ms() }
     }
 
     async fn get(&self, path: &str) -> Result<Value, BurstError> {
@@ -202,6 +215,11 @@ impl<'a> Scene<'a> {
     fn wrong(&self, problem: String) -> BurstError {
         BurstError::Wrong { case: self.case.to_string(), problem }
     }
+}
+
+fn since(now: CpuTime, before: CpuTime) -> CpuTime {
+    let CpuTime { server, workers, bench } = before;
+    CpuTime { server: now.server - server, workers: now.workers - workers, bench: now.bench - bench }
 }
 
 fn number(value: &Value, field: &str) -> u64 {
@@ -273,6 +291,11 @@ fn run_of(case: BurstCase, repetitions: &[Repetition], peak_rss_bytes: Memory) -
         refusals: count(|r| r.counts.refused as f64),
         fleet_reloads: count(|r| r.counts.reloads as f64),
         lost: repetitions.iter().map(|r| r.lost).sum(),
+        cpu_ms: CpuTime {
+            server: rounded(of(|r| r.cpu.server).median),
+            workers: rounded(of(|r| r.cpu.workers).median),
+            bench: rounded(of(|r| r.cpu.bench).median),
+        },
         peak_rss_bytes,
         server_rss_bytes: None,
         fdatasync_ms_p50: 0.0,

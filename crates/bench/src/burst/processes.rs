@@ -67,6 +67,21 @@ fn status_kib(pid: u32, field: &str) -> u64 {
     line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok()).unwrap_or_default()
 }
 
+/// Milliseconds of processor time that all threads of a process have used.
+fn cpu_ms(pid: u32) -> f64 {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let nanoseconds = tasks.filter_map(|task| {
+        let stat = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+        stat.split_ascii_whitespace().next()?.parse::<u64>().ok()
+    });
+    nanoseconds.sum::<u64>() as f64 / 1e6
+}
+
+/// Of this process.
+pub(super) fn own_cpu_ms() -> f64 {
+    cpu_ms(std::process::id())
+}
+
 /// The most memory that this process has held.
 pub(super) fn own_peak_rss() -> u64 {
     status_kib(std::process::id(), "VmHWM") * 1024
@@ -105,6 +120,10 @@ impl ServerProcess {
 
     pub(super) fn rss(&self) -> u64 {
         self.process.status("VmRSS")
+    }
+
+    pub(super) fn cpu_ms(&self) -> f64 {
+        cpu_ms(self.process.0.id())
     }
 
     pub(super) fn end(mut self) {
@@ -164,5 +183,9 @@ impl WorkersProcess {
 
     pub(super) fn peak_rss(&self) -> u64 {
         self.process.status("VmHWM")
+    }
+
+    pub(super) fn cpu_ms(&self) -> f64 {
+        cpu_ms(self.process.0.id())
     }
 }
