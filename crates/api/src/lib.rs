@@ -10,6 +10,7 @@ mod routes;
 mod server;
 mod streams;
 mod tls;
+mod trace_context;
 mod volley_service;
 mod workers_service;
 

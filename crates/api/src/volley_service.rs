@@ -13,6 +13,7 @@ use volley_wire::convert;
 use volley_wire::proto::{self, volley_server};
 
 use crate::auth::{Auth, Caller, KNOWN_FOR, caller_of};
+use crate::trace_context;
 use crate::workers_service::status;
 
 /// Most events of one read.
@@ -37,13 +38,16 @@ impl volley_server::Volley for VolleyService {
 
     async fn submit(&self, request: Request<proto::SubmitRequest>) -> Result<Response<proto::SubmitResponse>, Status> {
         let tenant = caller_of(&request)?.tenant;
+        let parent = request.metadata().get(trace_context::TRACEPARENT).and_then(|parent| parent.to_str().ok());
+        let parent = parent.map(str::to_owned);
         let mut request = request.into_inner();
         let text = |text: String| Some(text).filter(|text| !text.is_empty());
         let (key, name) = (text(std::mem::take(&mut request.client_key)), text(std::mem::take(&mut request.name)));
         let labels = std::mem::take(&mut request.labels).into_iter().collect();
         let submission = convert::body_from(request).and_then(|body| body.check(tenant, key, name, labels));
-        let submission = submission.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let mut submission = submission.map_err(|error| Status::invalid_argument(error.to_string()))?;
         let digest = submission.digest();
+        trace_context::carry(&mut submission, parent.as_deref());
         let reply = self.control.submit(submission, digest).await.map_err(|error| status(&error))?;
         let (group, count, repeated) = (reply.group.0, reply.count, reply.repeated);
         Ok(Response::new(proto::SubmitResponse { group, count, repeated }))

@@ -31,7 +31,11 @@ fn main() -> ExitCode {
         Err(error) => return ExitCode::from(CommandError::from_clap(&error).report()),
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("VOLLEY_LOG").unwrap_or_else(|_| "warn".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match std::env::var("VOLLEY_LOG_FORMAT").as_deref() {
+        Ok("json") => log.json().init(),
+        _ => log.init(),
+    }
     let ran = match cli.command {
         // What starts a server or many containers uses all cores; what asks a server needs one thread.
         Command::Run(_) | Command::Dev(_) | Command::Serve(_) | Command::Worker(_) | Command::Bench(_) => {

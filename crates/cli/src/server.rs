@@ -123,6 +123,8 @@ pub struct RunningServer {
     pub control: Arc<Control>,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<std::io::Result<()>>,
+    /// Makes and sends traces, where they are wanted.
+    tracing: Option<JoinHandle<()>>,
 }
 
 impl RunningServer {
@@ -130,6 +132,7 @@ impl RunningServer {
     pub async fn start(listen: SocketAddr, data: PathBuf, flags: &ServerFlags) -> Result<Self, CommandError> {
         let cannot = |error: &dyn std::fmt::Display| CommandError::Unreachable(error.to_string());
         let ledger = flags.ledger()?;
+        let traces = volley_traces::Export::from_env().map_err(|error| CommandError::Usage(error.to_string()))?;
         // The port first: it is the cheaper of the two to find taken.
         let server = Server::bind(&ApiOptions { listen, tokens: false, tls: None, insecure: false })
             .await
@@ -140,13 +143,14 @@ impl RunningServer {
         let streams = Arc::new(WorkerStreams::default());
         let options = Options { address: url.clone(), ..flags.control() };
         let control = Control::start(Arc::new(store), Arc::clone(&streams) as Arc<_>, options).await?;
+        let tracing = traces.map(|export| tokio::spawn(volley_traces::follow(Arc::clone(&control), export)));
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async move {
             // Dropped is as good as told.
             let _ = stopped.await;
         };
         let serving = tokio::spawn(server.serve(Arc::clone(&control), streams, shutdown));
-        Ok(Self { url, control, stop, serving })
+        Ok(Self { url, control, stop, serving, tracing })
     }
 
     /// How this process reaches it.
@@ -171,6 +175,9 @@ impl RunningServer {
         if tokio::time::timeout(END_WAIT, self.serving).await.is_err() {
             // Readers of event streams never end by themselves.
             abort.abort();
+        }
+        if let Some(tracing) = self.tracing {
+            tracing.abort();
         }
         self.control.shutdown().await;
     }

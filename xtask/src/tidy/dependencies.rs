@@ -60,6 +60,7 @@ const ROOMS: &[Room] = &[
         ],
         pure: false,
     },
+    Room { name: "volley-traces", may_use: &["volley-model", "volley-control"], pure: false },
     Room {
         name: "volley-cli",
         may_use: &[
@@ -67,6 +68,7 @@ const ROOMS: &[Room] = &[
             "volley-ledger",
             "volley-engine",
             "volley-store",
+            "volley-traces",
             "volley-wire",
             "volley-control",
             "volley-api",

@@ -14,6 +14,7 @@ use crate::auth::Caller;
 use crate::bodies::{self, schemas};
 use crate::logs::{Reader, Which};
 use crate::problem::{Problem, ProblemBody};
+use crate::trace_context;
 
 /// Accepts a group of containers, or gives the group that the same key made before. Acknowledged means on disk.
 #[utoipa::path(post, path = "/v1/containers", request_body = schemas::Submission,
@@ -48,8 +49,10 @@ pub(super) async fn submit(
         Some(Ok(key)) => Some(key.to_owned()),
         Some(Err(_)) => return Err(Problem::new(StatusCode::BAD_REQUEST, "Idempotency-Key: give ASCII text")),
     };
-    let submission = volley_wire::json::submission_from(&body, tenant, key)?;
+    let mut submission = volley_wire::json::submission_from(&body, tenant, key)?;
     let digest = submission.digest();
+    let parent = headers.get(trace_context::TRACEPARENT).and_then(|parent| parent.to_str().ok());
+    trace_context::carry(&mut submission, parent);
     let reply = shared.control.submit(submission, digest).await?;
     let status = if reply.repeated { StatusCode::OK } else { StatusCode::CREATED };
     let answer = bodies::Accepted { group: reply.group.to_string(), count: reply.count, repeated: reply.repeated };

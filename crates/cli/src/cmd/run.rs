@@ -249,6 +249,10 @@ fn spec(run: &Run) -> Result<Spec, CommandError> {
     spec.resources.memory = run.memory;
     spec.resources.gpu.clone_from(&run.gpu);
     spec.env = pairs("--env", &run.env)?;
+    if let Ok(parent) = std::env::var("TRACEPARENT") {
+        // Run within a trace, its containers are part of it.
+        spec.env.entry("TRACEPARENT".to_owned()).or_insert(parent);
+    }
     spec.working_dir.clone_from(&run.workdir);
     spec.pool = match (&run.pool, &run.prefer_pool) {
         (Some(name), _) => PoolSelector::Required(name.clone()),
