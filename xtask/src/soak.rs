@@ -29,6 +29,13 @@ const KINDS: &[Kind] = &[
         rounds_variable: "VOLLEY_ROUNDS",
         rounds: 5_000,
     },
+    // Its cases are new each time, whatever the seed; a failure prints the input that it was shrunk to.
+    Kind {
+        name: "decoders",
+        words: &["--package", "volley-model", "--package", "volley-wire", "--test", "decoders"],
+        rounds_variable: "PROPTEST_CASES",
+        rounds: 20_000,
+    },
 ];
 
 /// What is asked for.

@@ -34,6 +34,8 @@ const REPEAT_EVERY: Duration = Duration::from_secs(1);
 const HEARTBEAT_MAX: Duration = Duration::from_secs(10);
 /// Heartbeats in a lease.
 const HEARTBEATS_PER_LEASE: u32 = 6;
+/// A lease is no longer than this, whatever a server says: a day, as in a server's settings.
+const LEASE_MAX: Duration = Duration::from_secs(24 * 3600);
 /// A server that ends is given so long to take the last message.
 const LEAVE_WAIT: Duration = Duration::from_secs(5);
 
@@ -254,7 +256,7 @@ impl Life {
             }
         };
         self.options.metrics.link.connects.add_one(["attached"]);
-        let term = Duration::from_millis(welcome.lease_ms);
+        let term = Duration::from_millis(welcome.lease_ms).min(LEASE_MAX);
         self.lease = Some(Lease { term, renewed: sent_at, ended: false });
         let epoch = welcome.epoch.map(convert::epoch_from);
         let epoch = epoch.ok_or_else(|| WorkerError::Refused("its welcome has no epoch".to_owned()))?;

@@ -94,7 +94,8 @@ impl RunningRecord {
 
     /// The process, if it is still there.
     pub(crate) fn alive(&self) -> Option<Pid> {
-        Pid::from_raw(self.pid).filter(|pid| started_at(*pid) == Some(self.started))
+        // To kill the group of process 1 is to kill everything.
+        Pid::from_raw(self.pid).filter(|pid| self.pid > 1 && started_at(*pid) == Some(self.started))
     }
 }
 

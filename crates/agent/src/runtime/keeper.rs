@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, kill_process, kill_process_group, pidfd_open, setsid, waitpid,
 };
+use volley_model::submission::STOP_GRACE_MAX;
 use volley_model::{Millis, Outcome, StopCause};
 
 use super::attempt_dir::{AttemptDir, How, LaunchRecord, RunningRecord};
@@ -225,7 +226,7 @@ impl<'a> Kept<'a> {
         let mut order = [0; 8];
         while let Ok(()) = self.orders.read_exact(&mut order) {
             let grace = Millis(u64::from_le_bytes(order));
-            let at = Instant::now() + grace.to_duration();
+            let at = Instant::now() + grace.min(STOP_GRACE_MAX).to_duration();
             self.kill_at = Some(self.kill_at.map_or(at, |before| before.min(at)));
             if !std::mem::replace(&mut self.stopped, true) && grace.0 > 0 {
                 let _ = self.signal(self.started.stop_signal);
