@@ -225,10 +225,12 @@ pub(crate) struct Audit {
     finished: u64,
     pruned: u64,
     violations: Vec<String>,
+    /// What can be lost by how the store is set up.
+    warnings: Vec<String>,
 }
 
-impl From<&ledger::Audit> for Audit {
-    fn from(audit: &ledger::Audit) -> Self {
+impl Audit {
+    pub(crate) fn of(audit: &ledger::Audit, warnings: Vec<String>) -> Self {
         Self {
             version: 1,
             ok: audit.violations.is_empty(),
@@ -242,6 +244,7 @@ impl From<&ledger::Audit> for Audit {
             finished: audit.finished,
             pruned: audit.pruned,
             violations: audit.violations.clone(),
+            warnings,
         }
     }
 }

@@ -2,7 +2,7 @@
 //! order. Used by `serve`, `dev` and `run --local`.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,12 +14,58 @@ use volley_api::{ApiOptions, Server, WorkerStreams};
 use volley_control::{Control, ControlError, Options, Profile};
 use volley_ledger::LedgerOptions;
 use volley_model::Millis;
-use volley_store::StoreError;
 use volley_store::embedded::{EmbeddedOptions, EmbeddedStore};
+use volley_store::redis::{RedisOpenError, RedisOptions, RedisStore};
+use volley_store::{Store, StoreError};
 use volley_wire::access::ServerAccess;
 
 use crate::command_error::CommandError;
 use crate::output::{self, Format};
+
+/// Where a server keeps its state.
+#[derive(Debug, Clone)]
+pub enum StoreChoice {
+    /// In a folder of its own.
+    Folder(PathBuf),
+    /// In Redis or Valkey, together with other servers.
+    Redis {
+        /// Of the server.
+        url: String,
+        /// Which cell there.
+        cell: String,
+    },
+}
+
+impl StoreChoice {
+    async fn open(self, ledger: LedgerOptions) -> Result<Arc<dyn Store>, CommandError> {
+        let cannot = |error: &dyn std::fmt::Display| CommandError::Unreachable(error.to_string());
+        match self {
+            Self::Folder(data) => {
+                let options = EmbeddedOptions { ledger, ..EmbeddedOptions::new(data) };
+                Ok(Arc::new(EmbeddedStore::open(options).map_err(|error| cannot(&error))?))
+            }
+            Self::Redis { url, cell } => {
+                let options = RedisOptions { ledger, cell, ..RedisOptions::new(&url) };
+                let store = RedisStore::open(options).await.map_err(|error| match error {
+                    RedisOpenError::Url { .. } | RedisOpenError::Cell { .. } => CommandError::Usage(error.to_string()),
+                    other => cannot(&other),
+                })?;
+                for warning in store.warnings() {
+                    eprintln!("warning: {warning}");
+                }
+                Ok(Arc::new(store))
+            }
+        }
+    }
+
+    /// For people; never with a password.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Folder(data) => data.display().to_string(),
+            Self::Redis { url, cell } => format!("{} (cell {cell})", volley_store::redis::without_secret(url)),
+        }
+    }
+}
 
 /// Requests that are under way when a server ends have so long.
 const END_WAIT: Duration = Duration::from_secs(2);
@@ -129,7 +175,7 @@ pub struct RunningServer {
 
 impl RunningServer {
     /// Opens the store, starts the loops and answers.
-    pub async fn start(listen: SocketAddr, data: PathBuf, flags: &ServerFlags) -> Result<Self, CommandError> {
+    pub async fn start(listen: SocketAddr, store: StoreChoice, flags: &ServerFlags) -> Result<Self, CommandError> {
         let cannot = |error: &dyn std::fmt::Display| CommandError::Unreachable(error.to_string());
         let ledger = flags.ledger()?;
         let traces = volley_traces::Export::from_env().map_err(|error| CommandError::Usage(error.to_string()))?;
@@ -138,11 +184,10 @@ impl RunningServer {
             .await
             .map_err(|error| cannot(&error))?;
         let url = format!("http://{}", server.address().map_err(|error| cannot(&error))?);
-        let options = EmbeddedOptions { ledger, ..EmbeddedOptions::new(data) };
-        let store = EmbeddedStore::open(options).map_err(|error| cannot(&error))?;
+        let store = store.open(ledger).await?;
         let streams = Arc::new(WorkerStreams::default());
         let options = Options { address: url.clone(), ..flags.control() };
-        let control = Control::start(Arc::new(store), Arc::clone(&streams) as Arc<_>, options).await?;
+        let control = Control::start(store, Arc::clone(&streams) as Arc<_>, options).await?;
         let tracing = traces.map(|export| tokio::spawn(volley_traces::follow(Arc::clone(&control), export)));
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async move {
@@ -159,9 +204,9 @@ impl RunningServer {
     }
 
     /// Says that it answers, and where.
-    pub fn announce(&self, data: &Path, format: Format) -> Result<(), CommandError> {
+    pub fn announce(&self, data: &str, format: Format) -> Result<(), CommandError> {
         match format {
-            Format::Table => eprintln!("volley answers at {}; data in {}; Ctrl-C ends it", self.url, data.display()),
+            Format::Table => eprintln!("volley answers at {}; data in {data}; Ctrl-C ends it", self.url),
             Format::Json => output::write_json_line(json!({ "address": self.url, "data": data }))?,
             Format::Quiet => output::write_line(&self.url)?,
         }

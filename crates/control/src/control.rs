@@ -187,6 +187,12 @@ impl Control {
         self.events.subscribe()
     }
 
+    /// What can be lost by how the store is set up, in words.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        self.store.warnings()
+    }
+
     /// Counts of turns so far.
     #[must_use]
     pub fn turn_stats(&self) -> TurnStats {
@@ -275,8 +281,14 @@ impl Control {
     }
 
     async fn hint_loop(self: Arc<Self>, mut hints: tokio::sync::broadcast::Receiver<Hint>) {
+        // Where a hint can get lost, no silence is trusted for longer than this.
+        let mut ticks = self.store.take_interval().map(tokio::time::interval);
         loop {
-            match hints.recv().await {
+            let hint = tokio::select! {
+                hint = hints.recv() => hint,
+                () = tick(&mut ticks) => Err(RecvError::Lagged(0)),
+            };
+            match hint {
                 Ok(Hint::Ready { containers }) => self.arrivals.add(containers),
                 Ok(Hint::Outbox(workers)) => {
                     self.streams.mark(&workers);
@@ -404,5 +416,13 @@ impl Control {
                 () = self.due.notified() => {}
             }
         }
+    }
+}
+
+/// The next tick; never without ticks.
+async fn tick(ticks: &mut Option<tokio::time::Interval>) {
+    match ticks {
+        Some(ticks) => drop(ticks.tick().await),
+        None => std::future::pending().await,
     }
 }

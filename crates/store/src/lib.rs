@@ -11,6 +11,7 @@ pub use measured::MeasuredStore;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use tokio::sync::broadcast;
 use volley_ledger::{Answer, Hint, Operation, Query, Reply, Request};
@@ -64,6 +65,16 @@ pub trait Store: Send + Sync + 'static {
 
     /// Calls and their times so far, for the bench and metrics.
     fn stats(&self) -> StoreStats;
+
+    /// How often everything is to be looked at even if no hint came; `None` for a store whose hints do not get lost.
+    fn take_interval(&self) -> Option<Duration> {
+        None
+    }
+
+    /// What can be lost by how the store is set up, in words; empty when nothing acknowledged can.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Counters of a store since its start.

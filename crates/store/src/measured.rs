@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::broadcast;
 use volley_ledger::{Answer, Hint, Operation, Query, Reply};
@@ -62,6 +62,14 @@ impl Store for MeasuredStore {
 
     fn stats(&self) -> StoreStats {
         self.inner.stats()
+    }
+
+    fn take_interval(&self) -> Option<Duration> {
+        self.inner.take_interval()
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.inner.warnings()
     }
 }
 

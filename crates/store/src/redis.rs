@@ -155,12 +155,6 @@ impl RedisStore {
         })
     }
 
-    /// What the server's settings can lose, in words; empty when they are as the documentation asks.
-    #[must_use]
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
-    }
-
     fn arguments(&self) -> Arguments {
         let mut arguments = Arguments::default();
         match &self.options.clock {
@@ -242,6 +236,14 @@ impl Store for RedisStore {
         let operations = self.operations.load(Ordering::Relaxed);
         StoreStats { operations, reads: self.reads.load(Ordering::Relaxed), transactions: operations }
     }
+
+    fn take_interval(&self) -> Option<Duration> {
+        Some(self.options.take_interval)
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.warnings.clone()
+    }
 }
 
 impl Drop for RedisStore {
@@ -251,7 +253,8 @@ impl Drop for RedisStore {
 }
 
 /// A URL as it may be shown.
-fn without_secret(url: &str) -> String {
+#[must_use]
+pub fn without_secret(url: &str) -> String {
     match (url.find("://"), url.rfind('@')) {
         (Some(scheme), Some(at)) if scheme + 3 < at => format!("{}***{}", &url[..scheme + 3], &url[at..]),
         _ => url.to_owned(),

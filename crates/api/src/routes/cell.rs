@@ -15,7 +15,7 @@ use crate::problem::{Problem, ProblemBody};
     responses((status = 200, description = "The counts.", body = bodies::Audit)))]
 pub(super) async fn audit(State(shared): State<Shared>) -> Result<Json<bodies::Audit>, Problem> {
     let Answer::Audit(found) = shared.control.read(Query::Audit).await? else { return Err(unexpected()) };
-    Ok(Json(bodies::Audit::from(&*found)))
+    Ok(Json(bodies::Audit::of(&found, shared.control.warnings())))
 }
 
 /// Counts of this server since its start.
@@ -55,7 +55,9 @@ pub(super) async fn healthy() -> &'static str {
 /// The store answers.
 #[utoipa::path(get, path = "/readyz", responses((status = 200, description = "It does.", body = String),
     (status = 503, description = "It does not.", body = ProblemBody)))]
-pub(super) async fn ready(State(shared): State<Shared>) -> Result<&'static str, Problem> {
+pub(super) async fn ready(State(shared): State<Shared>) -> Result<String, Problem> {
     shared.control.read(Query::Pools).await?;
-    Ok("ready\n")
+    // With a line for each thing that the store's settings can lose.
+    let warnings: String = shared.control.warnings().iter().map(|warning| format!("warning: {warning}\n")).collect();
+    Ok(format!("ready\n{warnings}"))
 }

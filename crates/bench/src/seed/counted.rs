@@ -83,4 +83,12 @@ impl Store for CountedStore {
     fn stats(&self) -> StoreStats {
         self.store.stats()
     }
+
+    fn take_interval(&self) -> Option<std::time::Duration> {
+        self.store.take_interval()
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.store.warnings()
+    }
 }

@@ -12,7 +12,7 @@ use crate::command_error::CommandError;
 use crate::fleet::{Fleet, interrupted, state_dir};
 use crate::output::Format;
 use crate::runtime_flags::RuntimeFlags;
-use crate::server::{RunningServer, ServerFlags};
+use crate::server::{RunningServer, ServerFlags, StoreChoice};
 
 /// Most workers.
 const WORKERS_MAX: i64 = 256;
@@ -47,7 +47,7 @@ pub struct Dev {
 /// Runs until Ctrl-C or SIGTERM.
 pub async fn dev(dev: &Dev, format: Format) -> Result<(), CommandError> {
     let runtimes = dev.runtime.open(&dev.data)?;
-    let server = RunningServer::start(dev.listen, dev.data.clone(), &dev.flags).await?;
+    let server = RunningServer::start(dev.listen, StoreChoice::Folder(dev.data.clone()), &dev.flags).await?;
     let mut fleet = Fleet::new(&server.access(), runtimes);
     let capacity = capacity(dev);
     let notes = volley_agent::limits_notes();
@@ -60,7 +60,7 @@ pub async fn dev(dev: &Dev, format: Format) -> Result<(), CommandError> {
         fleet.start(worker, &state)?;
     }
     fleet.attached(dev.workers.unsigned_abs()).await?;
-    server.announce(&dev.data, format)?;
+    server.announce(&dev.data.display().to_string(), format)?;
     tokio::select! {
         error = fleet.first_to_give_up() => {
             server.end().await;

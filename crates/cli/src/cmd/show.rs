@@ -93,6 +93,9 @@ pub async fn audit(client: &Client, format: Format) -> Result<(), CommandError> 
             let row = |name: &&str| vec![(*name).to_owned(), text(&audit[*name])];
             let laws = if audit["ok"] == true { "all hold".to_owned() } else { text(&audit["violations"]) };
             let more = [vec!["pruned".to_owned(), text(&audit["pruned"])], vec!["laws".to_owned(), laws]];
+            for warning in audit["warnings"].as_array().into_iter().flatten() {
+                eprintln!("warning: {}", text(warning));
+            }
             output::write_table(&["what", "count"], names.iter().map(row).chain(more))?;
         }
     }

@@ -6,6 +6,7 @@ mod bench;
 mod cases;
 mod full_disk;
 mod model;
+mod redis_faults;
 mod redis_server;
 mod replay;
 mod subject;

@@ -1,8 +1,9 @@
 //! A real redis-server for the tests of one process: started when first needed, on a unix socket
 //! in a temporary folder, ended with the process. Each test gets a cell of its own.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -16,24 +17,74 @@ const START_MAX: Duration = Duration::from_secs(30);
 pub struct RedisServer {
     process: Child,
     dir: TempDir,
+    settings: Vec<String>,
 }
 
 impl RedisServer {
     /// A server with these settings beside those of every test.
     pub fn start(settings: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let socket = dir.path().join("redis.sock");
+        let settings: Vec<String> = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        let process = Self::spawn(dir.path(), &settings);
+        let server = Self { process, dir, settings };
+        server.wait();
+        server
+    }
+
+    fn spawn(dir: &Path, settings: &[String]) -> Child {
         let mut command = Command::new("redis-server");
-        command.args(["--port", "0", "--save", "", "--dir"]).arg(dir.path()).arg("--unixsocket").arg(&socket);
-        let process = command.args(settings).stdout(Stdio::null()).stdin(Stdio::null()).spawn();
-        let process = process.expect("redis-server is installed (cargo xtask test installs it)");
-        let server = Self { process, dir };
+        command.args(["--port", "0", "--save", "", "--logfile", "redis.log", "--dir"]).arg(dir);
+        command.arg("--unixsocket").arg(dir.join("redis.sock")).args(settings);
+        let process = command.stdout(Stdio::null()).stdin(Stdio::null()).spawn();
+        process.expect("redis-server is installed (cargo xtask test installs it)")
+    }
+
+    /// Until it answers: it may be loading what it had written.
+    fn wait(&self) {
         let started = Instant::now();
-        while UnixStream::connect(&socket).is_err() {
-            assert!(started.elapsed() < START_MAX, "redis-server does not start: {:?}", server.said());
+        while self.try_cli(&["PING"]).as_deref() != Some("PONG") {
+            assert!(started.elapsed() < START_MAX, "redis-server does not start: {:?}", self.said());
             std::thread::yield_now();
         }
-        server
+    }
+
+    /// A command of an operator's.
+    pub fn cli(&self, words: &[&str]) -> String {
+        self.try_cli(words).expect("the server answers")
+    }
+
+    fn try_cli(&self, words: &[&str]) -> Option<String> {
+        let mut stream = UnixStream::connect(self.dir.path().join("redis.sock")).ok()?;
+        stream.set_read_timeout(Some(START_MAX)).ok()?;
+        let mut request = format!("*{}\r\n", words.len());
+        for word in words {
+            request += &format!("${}\r\n{word}\r\n", word.len());
+        }
+        stream.write_all(request.as_bytes()).ok()?;
+        // The first line says it all.
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).ok()?;
+        let line = line.trim_end();
+        if line.starts_with('-') { None } else { Some(line.trim_start_matches(['+', ':', '$', '*']).to_owned()) }
+    }
+
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.process.id().to_string()).status();
+        assert!(status.expect("kill is there").success());
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        self.process.kill().expect("it runs");
+        self.process.wait().expect("it ends");
+    }
+
+    /// With the same settings, on the files it left.
+    pub fn start_again(&mut self) {
+        // The socket is left behind by a killed server.
+        let _ = std::fs::remove_file(self.dir.path().join("redis.sock"));
+        self.process = Self::spawn(self.dir.path(), &self.settings);
+        self.wait();
     }
 
     /// The server that tests of this process share, and the name of a cell that nobody else has.

@@ -17,7 +17,7 @@ use crate::cmd::worker::leave;
 use crate::command_error::CommandError;
 use crate::fleet::{Fleet, Interrupts, state_dir};
 use crate::output::Format;
-use crate::server::RunningServer;
+use crate::server::{RunningServer, StoreChoice};
 use crate::words;
 
 pub(super) async fn run(run: &Run, submission: &Submission, format: Format) -> Result<(), CommandError> {
@@ -28,7 +28,7 @@ pub(super) async fn run(run: &Run, submission: &Submission, format: Format) -> R
     let mut interrupts = Interrupts::new();
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let runtimes = run.runtime.open(dir.path())?;
-    let server = RunningServer::start(listen, dir.path().join("data"), &run.flags).await?;
+    let server = RunningServer::start(listen, StoreChoice::Folder(dir.path().join("data")), &run.flags).await?;
     let mut fleet = Fleet::new(&server.access(), runtimes);
     let submission = closed(submission);
     let workers = workers(run, &submission)?;
