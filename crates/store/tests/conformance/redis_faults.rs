@@ -54,7 +54,7 @@ where
             match store.call(request.clone()).await {
                 Ok(reply) => return reply,
                 Err(StoreError::Unknown { .. } | StoreError::Unavailable { .. }) => tokio::task::yield_now().await,
-                Err(StoreError::Closed) => panic!("the store is closed"),
+                Err(other) => panic!("{other}"),
             }
         }
     };
