@@ -89,12 +89,10 @@ pub(crate) fn spans(
     let names = ["wait and turn", "deliver", "pull and start", "run"];
     let mut from = life.submitted;
     for (place, name) in names.into_iter().enumerate() {
-        // A part that was not told of is in the one before it: what is quick is told of only at its end.
+        // A part that was not told of is in the one after it: what is quick is told of only at its end.
         let Some(to) = ends[place] else { continue };
-        let last = ends[place + 1..].iter().all(Option::is_none);
-        if place < 3 || life.running.is_some() || last {
-            all.push(span(span_id(id, place as u64 + 1), whole, false, name, from, to));
-        }
+        let name = if life.assigned.is_none() { names[0] } else { name };
+        all.push(span(span_id(id, place as u64 + 1), whole, false, name, from, to));
         from = to;
     }
     all
@@ -159,6 +157,8 @@ mod tests {
         assert!(all[1..].iter().all(|span| span.parent_span_id == all[0].span_context.span_id()));
         assert_eq!(spans(id, &life, None, Timestamp(90), &done), all, "the same ids each time");
         (life.assigned, life.accepted, life.running) = (None, None, None);
-        assert_eq!(spans(id, &life, None, Timestamp(90), &Outcome::Expired).len(), 1, "it never had an attempt");
+        let names: Vec<String> =
+            spans(id, &life, None, Timestamp(90), &Outcome::Expired).iter().map(|span| span.name.to_string()).collect();
+        assert_eq!(names, ["container", "wait and turn"], "it never had an attempt");
     }
 }
