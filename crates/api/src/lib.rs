@@ -3,6 +3,7 @@
 
 mod auth;
 mod bodies;
+mod explained;
 mod logs;
 mod metrics;
 mod problem;

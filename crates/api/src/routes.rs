@@ -5,6 +5,7 @@ mod access;
 mod cell;
 mod containers;
 mod events;
+mod explain;
 mod parameters;
 mod workers;
 
@@ -51,6 +52,7 @@ const TABLE: &[(&str, &str, Access)] = &[
     ("GET", "/v1/containers/{id}", Access::Read),
     ("DELETE", "/v1/containers/{id}", Access::Submit),
     ("GET", "/v1/containers/{id}/logs", Access::Read),
+    ("GET", "/v1/containers/{id}/explain", Access::Read),
     ("GET", "/v1/groups/{id}", Access::Read),
     ("DELETE", "/v1/groups/{id}", Access::Submit),
     ("GET", "/v1/events", Access::Read),
@@ -90,6 +92,7 @@ fn documented() -> OpenApiRouter<Shared> {
         .routes(routes!(containers::list, containers::submit))
         .routes(routes!(containers::container, containers::stop))
         .routes(routes!(containers::logs))
+        .routes(routes!(explain::explain))
         .routes(routes!(containers::group, containers::stop_group))
         .routes(routes!(workers::list))
         .routes(routes!(workers::schedulable))

@@ -72,6 +72,8 @@ pub enum Command {
     Ps(cmd::ps::Ps),
     /// All that is known of a container or group.
     Inspect(cmd::inspect::Inspect),
+    /// Why a container waits, and what would have to change; where its time went.
+    Explain(cmd::explain::Explain),
     /// What a container has printed.
     Logs(cmd::logs::Logs),
     /// Stop a container or group.

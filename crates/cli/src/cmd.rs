@@ -4,6 +4,7 @@ pub mod bench;
 pub mod change;
 pub mod dev;
 pub mod events;
+pub mod explain;
 pub mod inspect;
 pub mod logs;
 pub mod ps;

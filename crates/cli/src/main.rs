@@ -62,6 +62,7 @@ async fn command(cli: Cli) -> Result<(), CommandError> {
         Command::Serve(serve) => cmd::serve::serve(&serve, format).await,
         Command::Worker(worker) => cmd::worker::worker(&worker, access, format).await,
         Command::Ps(ps) => cmd::ps::ps(&ps, client, format).await,
+        Command::Explain(id) => cmd::explain::explain(&id, client, format).await,
         Command::Inspect(id) => cmd::inspect::inspect(&id, client, format).await,
         Command::Logs(logs) => cmd::logs::logs(&logs, client, format).await,
         Command::Workers => cmd::show::workers(client, format).await,

@@ -19,6 +19,7 @@ use volley_store::{MeasuredStore, Store, StoreError, StoreExt, StoreStats};
 use crate::arrivals::Arrivals;
 use crate::counted;
 use crate::drain_rate::DrainRate;
+use crate::rates::Rates;
 use crate::streams::Streams;
 use crate::turn_stats::{TurnCounts, TurnStats};
 use crate::{AnsweredReport, Attached, ControlError, Delivery, Options};
@@ -49,6 +50,7 @@ pub struct Control {
     pub(crate) streams: Streams,
     pub(crate) arrivals: Arrivals,
     pub(crate) turns: TurnCounts,
+    pub(crate) rates: Rates,
     pub(crate) drain_rate: DrainRate,
     outboxes: Notify,
     due: Notify,
@@ -76,6 +78,7 @@ impl Control {
             streams: Streams::default(),
             arrivals: Arrivals::default(),
             turns: TurnCounts::default(),
+            rates: Rates::default(),
             drain_rate: DrainRate::default(),
             outboxes: Notify::new(),
             due: Notify::new(),

@@ -10,9 +10,11 @@ mod drain_rate;
 mod error;
 mod options;
 mod random;
+mod rates;
 mod streams;
 mod turn;
 mod turn_stats;
+mod why;
 
 pub use access::{NewToken, create_token, has_admin};
 pub use control::Control;
@@ -21,6 +23,7 @@ pub use error::ControlError;
 pub use options::{Options, Profile};
 pub use random::Random;
 pub use turn_stats::TurnStats;
+pub use why::{Part, Why};
 
 /// The records and requests that the API passes on.
 pub use volley_ledger as ledger;

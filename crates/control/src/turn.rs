@@ -164,6 +164,7 @@ impl Control {
         let reply: CommitReply = self.call_again(commit).await?.map_err(on_session)?;
         let metrics = &self.options.metrics.turn;
         let mut refused = 0;
+        let mut placed_of: BTreeMap<ShapeHash, u64> = BTreeMap::new();
         for ((planned, placement), verdict) in plan.placements.iter().zip(&placements).zip(&reply.placements) {
             let container = &planned.container;
             if let Err(refusal) = verdict {
@@ -172,6 +173,7 @@ impl Control {
             match verdict {
                 Ok(_) => {
                     counted::on_placed(metrics, container, reply.now);
+                    *placed_of.entry(container.shape).or_default() += 1;
                     if let Some(shape) = memory.shapes.get(&container.shape) {
                         memory.view.reserve_committed(placement, &shape.resources);
                     }
@@ -187,6 +189,7 @@ impl Control {
             memory.view.put_worker(worker);
         }
         let placed = placements.len() - refused;
+        self.rates.note(reply.now, &placed_of);
         self.turns.on_commit(placed, refused);
         self.drain_rate.placed(placed as u64);
         metrics.turns.add_one([if placed > 0 { "placed" } else { "idle" }]);

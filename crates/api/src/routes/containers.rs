@@ -107,13 +107,13 @@ pub(super) async fn list(
     Ok(Json(bodies::Containers { containers, next: page.next.map(|id| id.to_string()) }))
 }
 
-enum Named {
+pub(super) enum Named {
     Container(ContainerId),
     Group(GroupId),
 }
 
 /// The one thing of the caller's whose id starts with a text.
-async fn resolve(shared: &Shared, caller: &Caller, text: &str) -> Result<Named, Problem> {
+pub(super) async fn resolve(shared: &Shared, caller: &Caller, text: &str) -> Result<Named, Problem> {
     if let Ok(id) = text.parse() {
         return Ok(Named::Container(id));
     }

@@ -1,0 +1,105 @@
+//! The JSON of an explanation.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+use volley_control::{Part, Why};
+use volley_model::{Change, Expected};
+
+use crate::bodies::Container;
+
+/// Why a container is where it is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Explained {
+    /// The container, with why it waits.
+    container: Container,
+    /// The store's time.
+    now_ms: u64,
+    /// What is in front of it, while it is in a queue.
+    ahead: Option<Ahead>,
+    /// It fits as things are, on this worker.
+    fits_on: Option<String>,
+    /// The cheapest changes under which it would start now, the cheapest first; at most three.
+    changes: Vec<Changed>,
+    /// When it is expected to start, while it waits.
+    expected: Option<Start>,
+    /// Where its time went so far.
+    spent: Vec<Spent>,
+}
+
+/// What is in front of a container.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Ahead {
+    /// Containers of its shape.
+    same_shape: u64,
+    /// Containers of other shapes whose first is in front of it: at most so many.
+    other_shapes: u64,
+}
+
+/// A change under which it would start now.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Changed {
+    /// What would have to be different.
+    #[schema(value_type = Object)]
+    change: Change,
+    /// The same in words.
+    words: String,
+    /// Where it would go; null for a worker that is not there.
+    worker: Option<String>,
+}
+
+/// When it is expected to start.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Start {
+    /// On what basis: next_turn, not_before, rate, unknown.
+    #[schema(value_type = Object)]
+    basis: Expected,
+    /// The same in words.
+    words: String,
+    /// From now, where that can be said.
+    after_ms: Option<u64>,
+}
+
+/// A part of its life.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Spent {
+    /// waited (to its last placement), started (delivery, pull, start), ran.
+    part: String,
+    ms: u64,
+}
+
+impl From<&Why> for Explained {
+    fn from(why: &Why) -> Self {
+        let after = |expected: &Expected| match expected {
+            Expected::NextTurn { .. } => Some(0),
+            Expected::NotBefore { at } => Some(at.since(why.now).0),
+            Expected::Rate { after, .. } => Some(after.0),
+            Expected::Unknown { .. } => None,
+        };
+        let part = |part: Part| match part {
+            Part::Waited => "waited",
+            Part::Started => "started",
+            Part::Ran => "ran",
+        };
+        Self {
+            container: Container::from(&why.record),
+            now_ms: why.now.0,
+            ahead: why.ahead.map(|a| Ahead { same_shape: a.same_shape, other_shapes: a.other_shapes }),
+            fits_on: why.fits_on.as_ref().map(ToString::to_string),
+            changes: why
+                .changes
+                .iter()
+                .map(|found| Changed {
+                    change: found.change.clone(),
+                    words: found.change.to_string(),
+                    worker: found.worker.as_ref().map(ToString::to_string),
+                })
+                .collect(),
+            expected: why.expected.as_ref().map(|expected| Start {
+                basis: expected.clone(),
+                words: expected.to_string(),
+                after_ms: after(expected),
+            }),
+            spent: why.spent.iter().map(|(of, ms)| Spent { part: part(*of).to_owned(), ms: ms.0 }).collect(),
+        }
+    }
+}

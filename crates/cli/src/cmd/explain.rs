@@ -1,0 +1,56 @@
+//! `volley explain`: why a container waits, what would have to change for it to start now, and when it is
+//! expected to; or where the time of one that started went.
+
+use clap::Args;
+use http::Method;
+use serde_json::Value;
+use volley_model::Millis;
+use volley_wire::client::Client;
+
+use crate::cmd::ps::waiting_words;
+use crate::command_error::CommandError;
+use crate::output::{self, Format, in_path, rows, text};
+use crate::words;
+
+/// One container.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// An id, or the beginning of one.
+    id: String,
+}
+
+/// `volley explain`.
+pub async fn explain(explain: &Explain, client: &Client, format: Format) -> Result<(), CommandError> {
+    let found = client.json(Method::GET, &format!("/v1/containers/{}/explain", in_path(&explain.id)), None).await?;
+    match format {
+        Format::Json => output::write_json_object(&found)?,
+        Format::Quiet => output::write_line(&text(&found["container"]["id"]))?,
+        Format::Table => output::write_fields(fields(&found))?,
+    }
+    Ok(())
+}
+
+fn fields(found: &Value) -> Vec<(&'static str, String)> {
+    let container = &found["container"];
+    let span = |ms: &Value| words::span(Millis(ms.as_u64().unwrap_or_default()));
+    let mut fields = vec![("id", text(&container["id"])), ("state", text(&container["state"]))];
+    if container["waiting"].is_null() {
+        fields.push(("outcome", text(&container["outcome_words"])));
+        fields.push(("worker", text(&container["worker"])));
+    } else {
+        fields.push(("why", waiting_words(&container["waiting"])));
+        let ahead = &found["ahead"];
+        if !ahead.is_null() {
+            let (same, others) = (&ahead["same_shape"], &ahead["other_shapes"]);
+            fields.push(("ahead", format!("{same} of its shape, up to {others} of others")));
+        }
+        fields.push(("would start", text(&found["expected"]["words"])));
+        fields.extend(rows(found, "changes").map(|change| ("or now", text(&change["words"]))));
+    }
+    fields.extend(rows(found, "spent").map(|spent| match spent["part"].as_str() {
+        Some("waited") => ("waited", format!("{} from submission to placement", span(&spent["ms"]))),
+        Some("started") => ("started", format!("{} for delivery, pull and start", span(&spent["ms"]))),
+        _ => ("ran", span(&spent["ms"])),
+    }));
+    fields
+}
