@@ -28,6 +28,9 @@ pub struct Global {
     /// Where the server answers.
     #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:7171", env = "VOLLEY_SERVER")]
     pub server: String,
+    /// Settings file (default: volley.toml in this folder, if it is there).
+    #[arg(long, global = true, value_name = "FILE", env = "VOLLEY_CONFIG")]
+    pub config: Option<PathBuf>,
     /// A token's secret, if the server asks for one.
     #[arg(long, global = true, value_name = "SECRET", env = "VOLLEY_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
@@ -92,6 +95,22 @@ pub enum Command {
     Audit,
     /// Write a consistent copy of the store while it runs.
     Backup(cmd::change::Backup),
+    /// Make, list and revoke tokens.
+    #[command(subcommand)]
+    Token(cmd::token::Tokens),
+    /// Set, list and remove tenants' limits.
+    #[command(subcommand)]
+    Tenant(cmd::token::Tenants),
+    /// Check and show the settings.
+    #[command(subcommand)]
+    Config(cmd::config::Config),
+    /// Print completions for a shell.
+    Completions {
+        /// Which.
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page, or write one for each command.
+    Man(cmd::config::Man),
     /// Measure this program on this machine.
     Bench(Box<cmd::bench::Bench>),
     /// Simulated workers of a bench.

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod change;
+pub mod config;
 pub mod dev;
 pub mod events;
 pub mod explain;
@@ -11,4 +12,5 @@ pub mod ps;
 pub mod run;
 pub mod serve;
 pub mod show;
+pub mod token;
 pub mod worker;

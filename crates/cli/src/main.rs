@@ -7,15 +7,17 @@ mod fleet;
 mod output;
 mod runtime_flags;
 mod server;
+mod settings;
 mod words;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 use tokio::runtime::Builder;
 
 use args::{Cli, Command};
 use command_error::CommandError;
+use settings::Places;
 use volley_wire::client::Client;
 
 fn main() -> ExitCode {
@@ -26,9 +28,9 @@ fn main() -> ExitCode {
         // Before all else: a keeper starts with each container.
         return volley_agent::keeper::run(dir.as_ref());
     }
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => return ExitCode::from(CommandError::from_clap(&error).report()),
+    let (cli, known) = match parse() {
+        Ok(parsed) => parsed,
+        Err(error) => return ExitCode::from(error.report()),
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("VOLLEY_LOG").unwrap_or_else(|_| "warn".into());
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
@@ -46,14 +48,31 @@ fn main() -> ExitCode {
     .enable_all()
     .build()
     .map_err(|error| CommandError::Failed(format!("cannot start threads: {error}")))
-    .and_then(|runtime| runtime.block_on(command(cli)));
+    .and_then(|runtime| runtime.block_on(command(cli, known)));
     match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => ExitCode::from(error.report()),
     }
 }
 
-async fn command(cli: Cli) -> Result<(), CommandError> {
+/// The command line with the settings file behind it.
+struct Known {
+    command: clap::Command,
+    places: Places,
+}
+
+fn parse() -> Result<(Cli, Known), CommandError> {
+    let args: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    let (command, places) = match settings::file(&args)? {
+        Some(file) => settings::with_file(Cli::command(), &file)?,
+        None => (Cli::command(), Places::new()),
+    };
+    let parsed = command.clone().try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = parsed.map_err(|error| CommandError::from_clap(&error))?;
+    Ok((cli, Known { command, places }))
+}
+
+async fn command(cli: Cli, known: Known) -> Result<(), CommandError> {
     let (access, format) = (&cli.global.access(), cli.global.output);
     let client = &Client::new(access)?;
     match cli.command {
@@ -75,5 +94,10 @@ async fn command(cli: Cli) -> Result<(), CommandError> {
         Command::Bench(bench) => cmd::bench::bench(*bench, format).await,
         Command::SimulatedWorkers(workers) => cmd::bench::workers(&workers, &access.server).await,
         Command::Backup(backup) => cmd::change::backup(&backup, client, format).await,
+        Command::Token(tokens) => cmd::token::tokens(&tokens, client, format).await,
+        Command::Tenant(tenants) => cmd::token::tenants(&tenants, client, format).await,
+        Command::Config(config) => cmd::config::config(&config, &known.command, &known.places, format),
+        Command::Completions { shell } => cmd::config::completions(shell, Cli::command()),
+        Command::Man(man) => cmd::config::man(&man, Cli::command()),
     }
 }

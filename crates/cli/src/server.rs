@@ -2,7 +2,8 @@
 //! order. Used by `serve`, `dev` and `run --local`.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,10 +11,10 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use volley_api::{ApiOptions, Server, WorkerStreams};
-use volley_control::{Control, ControlError, Options, Profile};
+use volley_api::{ApiOptions, Server, TlsFiles, WorkerStreams};
+use volley_control::{Control, ControlError, NewToken, Options, Profile, Random, has_admin};
 use volley_ledger::LedgerOptions;
-use volley_model::Millis;
+use volley_model::{Millis, Role, TenantName};
 use volley_store::embedded::{EmbeddedOptions, EmbeddedStore};
 use volley_store::redis::{RedisOpenError, RedisOptions, RedisStore};
 use volley_store::{Store, StoreError};
@@ -55,6 +56,14 @@ impl StoreChoice {
                 }
                 Ok(Arc::new(store))
             }
+        }
+    }
+
+    /// Where the first admin's token is written: beside the data, or for a shared cell in the current folder.
+    fn admin_token_file(&self) -> PathBuf {
+        match self {
+            Self::Folder(data) => data.join(ADMIN_FILE),
+            Self::Redis { .. } => PathBuf::from(ADMIN_FILE),
         }
     }
 
@@ -161,6 +170,43 @@ impl ServerFlags {
     }
 }
 
+/// Who may reach a server, and how. By default anybody on this machine, without a token.
+#[derive(Debug, Default)]
+pub struct Guard {
+    /// Every call needs a token.
+    pub tokens: bool,
+    /// TLS instead of plain connections.
+    pub tls: Option<TlsFiles>,
+    /// Whatever that opens.
+    pub insecure: bool,
+}
+
+/// Where the secret of the first admin's token is written, in the data folder.
+const ADMIN_FILE: &str = "admin.token";
+
+/// A server that asks for tokens needs one to begin with: it is made when there never was one, and written where only
+/// the owner of the data can read it.
+async fn first_admin(store: &dyn Store, file: &Path) -> Result<(), CommandError> {
+    if has_admin(store).await? {
+        return Ok(());
+    }
+    let new = NewToken {
+        tenant: TenantName::default(),
+        role: Role::Admin,
+        note: Some("made at the first start with tokens".to_owned()),
+        expires_in: None,
+    };
+    let cannot = |error: std::io::Error| CommandError::Unreachable(format!("cannot write {}: {error}", file.display()));
+    // The file first: a secret that is written nowhere helps nobody.
+    let opened = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file);
+    let mut opened = opened.map_err(cannot)?;
+    let (_, secret) = volley_control::create_token(store, &Random::default(), &new).await?;
+    std::io::Write::write_all(&mut opened, format!("{secret}\n").as_bytes()).map_err(cannot)?;
+    opened.sync_all().map_err(cannot)?;
+    eprintln!("an admin's token was made; its secret is in {}", file.display());
+    Ok(())
+}
+
 /// A server that answers.
 pub struct RunningServer {
     /// Where, as in `http://127.0.0.1:7171`.
@@ -174,17 +220,32 @@ pub struct RunningServer {
 }
 
 impl RunningServer {
-    /// Opens the store, starts the loops and answers.
+    /// Opens the store, starts the loops and answers whoever is on this machine.
     pub async fn start(listen: SocketAddr, store: StoreChoice, flags: &ServerFlags) -> Result<Self, CommandError> {
+        Self::start_guarded(listen, store, flags, Guard::default()).await
+    }
+
+    /// Opens the store, starts the loops and answers.
+    pub async fn start_guarded(
+        listen: SocketAddr,
+        store: StoreChoice,
+        flags: &ServerFlags,
+        guard: Guard,
+    ) -> Result<Self, CommandError> {
         let cannot = |error: &dyn std::fmt::Display| CommandError::Unreachable(error.to_string());
         let ledger = flags.ledger()?;
         let traces = volley_traces::Export::from_env().map_err(|error| CommandError::Usage(error.to_string()))?;
         // The port first: it is the cheaper of the two to find taken.
-        let server = Server::bind(&ApiOptions { listen, tokens: false, tls: None, insecure: false })
-            .await
-            .map_err(|error| cannot(&error))?;
-        let url = format!("http://{}", server.address().map_err(|error| cannot(&error))?);
+        let Guard { tokens, tls, insecure } = guard;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let server = Server::bind(&ApiOptions { listen, tokens, tls, insecure }).await;
+        let server = server.map_err(|error| cannot(&error))?;
+        let url = format!("{scheme}://{}", server.address().map_err(|error| cannot(&error))?);
+        let token_file = store.admin_token_file();
         let store = store.open(ledger).await?;
+        if tokens {
+            first_admin(&*store, &token_file).await?;
+        }
         let streams = Arc::new(WorkerStreams::default());
         let options = Options { address: url.clone(), ..flags.control() };
         let control = Control::start(store, Arc::clone(&streams) as Arc<_>, options).await?;

@@ -4,16 +4,17 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use volley_api::TlsFiles;
 
 use crate::command_error::CommandError;
 use crate::fleet::interrupted;
 use crate::output::Format;
-use crate::server::{RunningServer, ServerFlags, StoreChoice};
+use crate::server::{Guard, RunningServer, ServerFlags, StoreChoice};
 
 /// A server.
 #[derive(Debug, Args)]
 pub struct Serve {
-    /// Address to listen on; loopback only. Port 0 picks a free one.
+    /// Address to listen on. Port 0 picks a free one. Others than loopback need --tokens and --tls-cert, or --insecure.
     #[arg(long, default_value = "127.0.0.1:7171", value_name = "ADDRESS", env = "VOLLEY_LISTEN")]
     listen: SocketAddr,
     /// Folder of the store; one server process each.
@@ -26,8 +27,34 @@ pub struct Serve {
     /// Which cell of that Redis: servers of one cell work together.
     #[arg(long, default_value = "default", value_name = "NAME", env = "VOLLEY_CELL", requires = "store")]
     cell: String,
+    /// Every call needs a token. At the first start an admin's is made and written to admin.token in the data folder (with --store: in the current one).
+    #[arg(long, env = "VOLLEY_TOKENS")]
+    tokens: bool,
+    /// The server's certificate (PEM), then those up to its authority's; loaded again when it changes.
+    #[arg(long, value_name = "FILE", env = "VOLLEY_TLS_CERT", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The key of --tls-cert (PEM).
+    #[arg(long, value_name = "FILE", env = "VOLLEY_TLS_KEY", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Certificates (PEM) of who signs the clients'; with it every client and worker must show one.
+    #[arg(long, value_name = "FILE", env = "VOLLEY_TLS_CLIENT_CA", requires = "tls_cert")]
+    tls_client_ca: Option<PathBuf>,
+    /// Listen where others can reach it although there are no tokens or no TLS.
+    #[arg(long, env = "VOLLEY_INSECURE")]
+    insecure: bool,
     #[command(flatten)]
     flags: ServerFlags,
+}
+
+impl Serve {
+    fn guard(&self) -> Guard {
+        let files = self.tls_cert.clone().zip(self.tls_key.clone());
+        let tls = files.map(|(certificate, key)| {
+            let client_ca = self.tls_client_ca.clone();
+            TlsFiles { certificate, key, client_ca }
+        });
+        Guard { tokens: self.tokens, tls, insecure: self.insecure }
+    }
 }
 
 /// Runs until it is interrupted.
@@ -37,7 +64,7 @@ pub async fn serve(serve: &Serve, format: Format) -> Result<(), CommandError> {
         None => StoreChoice::Folder(serve.data.clone()),
     };
     let name = store.name();
-    let server = RunningServer::start(serve.listen, store, &serve.flags).await?;
+    let server = RunningServer::start_guarded(serve.listen, store, &serve.flags, serve.guard()).await?;
     server.announce(&name, format)?;
     interrupted().await;
     server.end().await;

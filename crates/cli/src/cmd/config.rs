@@ -1,0 +1,124 @@
+//! `volley config`, `volley completions`, `volley man`: what the program knows of itself.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, Command, Subcommand};
+use clap_complete::Shell;
+use serde_json::{Value, json};
+
+use crate::command_error::CommandError;
+use crate::output::{self, Format};
+use crate::settings::{self, Places, SECTIONS};
+
+/// Settings.
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Read the settings file and say what is wrong with it, with line and column.
+    Check,
+    /// Every setting of the long-running commands, its value, and where that came from; secrets hidden.
+    Show,
+}
+
+/// Man pages.
+#[derive(Debug, Args)]
+pub struct Man {
+    /// Folder for one page per command; made when missing (default: the main page on stdout).
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+/// Flags whose values are never shown.
+const SECRETS: &[&str] = &["token"];
+
+/// `volley config`. The file was read already: mistakes are told before any command runs.
+pub fn config(config: &Config, command: &Command, places: &Places, format: Format) -> Result<(), CommandError> {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let file = settings::file(&args)?.map(|file| file.display().to_string());
+    match config {
+        Config::Check => match (file, format) {
+            (file, Format::Json) => output::write_json_object(json!({ "file": file, "ok": true }))?,
+            (_, Format::Quiet) => {}
+            (Some(file), Format::Table) => output::write_line(&format!("{file} is good"))?,
+            (None, Format::Table) => {
+                output::write_line("there is no settings file; defaults, VOLLEY_* and flags count")?
+            }
+        },
+        Config::Show => {
+            let settings = shown(command, places, file.as_deref().unwrap_or_default())?;
+            match format {
+                Format::Json => output::write_json_object(json!({ "file": file, "settings": settings }))?,
+                Format::Quiet => output::write_lines(settings.iter().map(|row| output::text(&row["setting"])))?,
+                Format::Table => {
+                    let row = |row: &Value| ["setting", "value", "from"].map(|name| output::text(&row[name])).to_vec();
+                    output::write_table(&["setting", "value", "from"], settings.iter().map(row))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn shown(command: &Command, places: &Places, file: &str) -> Result<Vec<Value>, CommandError> {
+    let mut all = Vec::new();
+    for section in SECTIONS {
+        let matches = command.clone().try_get_matches_from(["volley", section]);
+        let matches = matches.map_err(|error| CommandError::from_clap(&error))?;
+        let inner = matches.subcommand_matches(section).expect("the command that was asked for");
+        let of_section = command.find_subcommand(section).expect("a section is a command");
+        if all.is_empty() {
+            all.extend(rows("", command, &matches, places, file));
+        }
+        all.extend(rows(section, of_section, inner, places, file));
+    }
+    Ok(all)
+}
+
+fn rows(section: &str, command: &Command, matches: &ArgMatches, places: &Places, file: &str) -> Vec<Value> {
+    let mut rows = Vec::new();
+    for arg in command.get_arguments() {
+        let Some(flag) = arg.get_long().filter(|flag| !matches!(*flag, "help" | "version")) else { continue };
+        let id = arg.get_id().as_str();
+        let values = matches.get_raw(id).into_iter().flatten();
+        let value = values.map(|value| value.to_string_lossy()).collect::<Vec<_>>().join(", ");
+        let from = match (matches.value_source(id), places.get(&(section.to_owned(), flag.to_owned()))) {
+            (Some(ValueSource::EnvVariable), _) => {
+                arg.get_env().map_or_else(|| "environment".to_owned(), |name| name.to_string_lossy().into_owned())
+            }
+            (Some(ValueSource::DefaultValue), Some(line)) => format!("{file}:{line}"),
+            (Some(ValueSource::DefaultValue), None) => "default".to_owned(),
+            (Some(_), _) => "flag".to_owned(),
+            (None, _) => "not set".to_owned(),
+        };
+        let hidden = SECRETS.contains(&flag) && !value.is_empty();
+        let value = if hidden { "(hidden)".to_owned() } else { value };
+        let setting = if section.is_empty() { flag.to_owned() } else { format!("{section}.{flag}") };
+        rows.push(json!({ "setting": setting, "value": value, "from": from }));
+    }
+    rows
+}
+
+/// `volley completions SHELL`.
+pub fn completions(shell: Shell, mut command: Command) -> Result<(), CommandError> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, "volley", &mut script);
+    Ok(output::write(&String::from_utf8_lossy(&script))?)
+}
+
+/// `volley man`.
+pub fn man(man: &Man, command: Command) -> Result<(), CommandError> {
+    match &man.dir {
+        None => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(command).render(&mut page)?;
+            Ok(output::write(&String::from_utf8_lossy(&page))?)
+        }
+        Some(dir) => {
+            let cannot =
+                |error: std::io::Error| CommandError::Failed(format!("no pages in {}: {error}", dir.display()));
+            std::fs::create_dir_all(dir).map_err(cannot)?;
+            clap_mangen::generate_to(command, dir).map_err(cannot)
+        }
+    }
+}
