@@ -1,6 +1,7 @@
 //! The JSON of an explanation.
 
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 use volley_control::{Part, Why};
 use volley_model::{Change, Expected};
@@ -24,6 +25,23 @@ pub(crate) struct Explained {
     expected: Option<Start>,
     /// Where its time went so far.
     spent: Vec<Spent>,
+    /// What is done about it.
+    #[serde(flatten)]
+    outlook: Outlook,
+}
+
+/// What of the fleet could serve it, and what is bought for it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Outlook {
+    /// Alike workers of a pool, and what they lack.
+    #[schema(value_type = Vec<Object>)]
+    pub(crate) classes: Vec<Value>,
+    /// What each pool could do about it.
+    #[schema(value_type = Vec<Object>)]
+    pub(crate) pools: Vec<Value>,
+    /// All that wait as it does: how many fit where, and how many have nothing in sight.
+    #[schema(value_type = Option<Object>)]
+    pub(crate) shape: Option<Value>,
 }
 
 /// What is in front of a container.
@@ -67,8 +85,8 @@ pub(crate) struct Spent {
     ms: u64,
 }
 
-impl From<&Why> for Explained {
-    fn from(why: &Why) -> Self {
+impl Explained {
+    pub(crate) fn of(why: &Why, outlook: Outlook) -> Self {
         let after = |expected: &Expected| match expected {
             Expected::NextTurn { .. } => Some(0),
             Expected::NotBefore { at } => Some(at.since(why.now).0),
@@ -100,6 +118,7 @@ impl From<&Why> for Explained {
                 after_ms: after(expected),
             }),
             spent: why.spent.iter().map(|(of, ms)| Spent { part: part(*of).to_owned(), ms: ms.0 }).collect(),
+            outlook,
         }
     }
 }

@@ -7,6 +7,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 use volley_control::ControlError;
+use volley_control::ledger::RemovePoolRefusal;
 use volley_control::store::StoreError;
 use volley_model::ValidationError;
 
@@ -63,9 +64,13 @@ impl From<ControlError> for Problem {
         let status = match &error {
             ControlError::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             ControlError::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
-            ControlError::Submit(_) | ControlError::Attach(_) | ControlError::Token(_) | ControlError::Tenant(_) => {
-                StatusCode::CONFLICT
-            }
+            ControlError::RemovePool(RemovePoolRefusal::NotFound) => StatusCode::NOT_FOUND,
+            ControlError::Submit(_)
+            | ControlError::Attach(_)
+            | ControlError::Token(_)
+            | ControlError::Tenant(_)
+            | ControlError::ApplyPool(_)
+            | ControlError::RemovePool(_) => StatusCode::CONFLICT,
             ControlError::NotFound(_) => StatusCode::NOT_FOUND,
             ControlError::Store(StoreError::NoCopy { .. }) => StatusCode::UNPROCESSABLE_ENTITY,
             ControlError::Store(StoreError::Unknown { .. } | StoreError::Unavailable { .. } | StoreError::Closed) => {

@@ -7,6 +7,7 @@ mod containers;
 mod events;
 mod explain;
 mod parameters;
+mod pools;
 mod workers;
 
 use std::sync::Arc;
@@ -53,6 +54,12 @@ const TABLE: &[(&str, &str, Access)] = &[
     ("DELETE", "/v1/containers/{id}", Access::Submit),
     ("GET", "/v1/containers/{id}/logs", Access::Read),
     ("GET", "/v1/containers/{id}/explain", Access::Read),
+    // It tells of the fleet, of which only an operator may know all.
+    ("POST", "/v1/plan", Access::Admin),
+    ("GET", "/v1/pools", Access::Admin),
+    ("GET", "/v1/pools/{name}", Access::Admin),
+    ("PUT", "/v1/pools/{name}", Access::Admin),
+    ("DELETE", "/v1/pools/{name}", Access::Admin),
     ("GET", "/v1/groups/{id}", Access::Read),
     ("DELETE", "/v1/groups/{id}", Access::Submit),
     ("GET", "/v1/events", Access::Read),
@@ -96,6 +103,9 @@ fn documented() -> OpenApiRouter<Shared> {
         .routes(routes!(containers::group, containers::stop_group))
         .routes(routes!(workers::list))
         .routes(routes!(workers::schedulable))
+        .routes(routes!(pools::plan))
+        .routes(routes!(pools::list))
+        .routes(routes!(pools::show, pools::apply, pools::remove))
         .routes(routes!(events::events))
         .routes(routes!(cell::audit))
         .routes(routes!(cell::stats))

@@ -57,6 +57,7 @@ pub(crate) fn status(error: &ControlError) -> Status {
         }
         ControlError::Token(_) | ControlError::Tenant(_) => Status::failed_precondition(words),
         ControlError::NotFound(_) => Status::not_found(words),
+        ControlError::ApplyPool(_) | ControlError::RemovePool(_) => Status::failed_precondition(words),
         ControlError::Attach(AttachRefusal::SessionEnded) | ControlError::Store(_) => Status::unavailable(words),
     }
 }

@@ -89,6 +89,11 @@ pub enum Command {
     Uncordon(cmd::change::Name),
     /// Place nothing new on a worker, and let it go when it is empty.
     Drain(cmd::change::Drain),
+    /// Pools of workers: what they offer, how many there may be, how they are made.
+    Pools(cmd::pools::Pools),
+    /// What would become of containers: placed where, bought for, left waiting; exit code 2 when some have nothing in
+    /// sight. Changes nothing.
+    Plan(Box<cmd::plan::Plan>),
     /// Every transition, numbered.
     Events(cmd::events::Events),
     /// Counts of all containers, and whether every law holds.

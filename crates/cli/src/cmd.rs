@@ -8,6 +8,8 @@ pub mod events;
 pub mod explain;
 pub mod inspect;
 pub mod logs;
+pub mod plan;
+pub mod pools;
 pub mod ps;
 pub mod run;
 pub mod serve;

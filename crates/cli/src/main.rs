@@ -93,6 +93,8 @@ async fn command(cli: Cli, known: Known) -> Result<(), CommandError> {
         Command::Drain(drain) => cmd::change::drain(&drain, client, format).await,
         Command::Bench(bench) => cmd::bench::bench(*bench, format).await,
         Command::SimulatedWorkers(workers) => cmd::bench::workers(&workers, &access.server).await,
+        Command::Pools(pools) => cmd::pools::pools(&pools, client, format).await,
+        Command::Plan(plan) => cmd::plan::plan(&plan, client, format).await,
         Command::Backup(backup) => cmd::change::backup(&backup, client, format).await,
         Command::Token(tokens) => cmd::token::tokens(&tokens, client, format).await,
         Command::Tenant(tenants) => cmd::token::tenants(&tenants, client, format).await,

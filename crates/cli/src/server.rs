@@ -12,7 +12,8 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use volley_api::{ApiOptions, Server, TlsFiles, WorkerStreams};
-use volley_control::{Control, ControlError, NewToken, Options, Profile, Random, has_admin};
+use volley_control::pools::Provisioners;
+use volley_control::{Control, ControlError, NewToken, Options, Profile, Random, ScaleOptions, has_admin};
 use volley_ledger::LedgerOptions;
 use volley_model::{Millis, Role, TenantName};
 use volley_store::embedded::{EmbeddedOptions, EmbeddedStore};
@@ -64,6 +65,14 @@ impl StoreChoice {
         match self {
             Self::Folder(data) => data.join(ADMIN_FILE),
             Self::Redis { .. } => PathBuf::from(ADMIN_FILE),
+        }
+    }
+
+    /// Where processes that a pool starts on this machine have their folders.
+    fn folder(&self) -> PathBuf {
+        match self {
+            Self::Folder(data) => data.clone(),
+            Self::Redis { cell, .. } => std::env::temp_dir().join(format!("volley-{cell}")),
         }
     }
 
@@ -242,12 +251,16 @@ impl RunningServer {
         let server = server.map_err(|error| cannot(&error))?;
         let url = format!("{scheme}://{}", server.address().map_err(|error| cannot(&error))?);
         let token_file = store.admin_token_file();
+        let machines = std::path::absolute(store.folder()).map_err(|error| cannot(&error))?.join("machines");
+        // This very program, also when its file was replaced meanwhile.
+        let provisioners = Provisioners::new(vec!["/proc/self/exe".to_owned()], &url, machines);
         let store = store.open(ledger).await?;
         if tokens {
             first_admin(&*store, &token_file).await?;
         }
         let streams = Arc::new(WorkerStreams::default());
-        let options = Options { address: url.clone(), ..flags.control() };
+        let scale = Some(ScaleOptions::new(provisioners));
+        let options = Options { address: url.clone(), scale, ..flags.control() };
         let control = Control::start(store, Arc::clone(&streams) as Arc<_>, options).await?;
         let tracing = traces.map(|export| tokio::spawn(volley_traces::follow(Arc::clone(&control), export)));
         let (stop, stopped) = oneshot::channel::<()>();
@@ -297,7 +310,9 @@ impl From<ControlError> for CommandError {
             | ControlError::Busy { .. }
             | ControlError::Attach(_)
             | ControlError::Token(_)
-            | ControlError::Tenant(_) => CommandError::Refused(error.to_string()),
+            | ControlError::Tenant(_)
+            | ControlError::ApplyPool(_)
+            | ControlError::RemovePool(_) => CommandError::Refused(error.to_string()),
             ControlError::NotFound(_) | ControlError::Store(_) => CommandError::Server(error.to_string()),
         }
     }

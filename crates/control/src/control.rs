@@ -7,13 +7,17 @@ use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
+use volley_engine::FleetView;
 use volley_ledger::{
-    Answer, Attach, AttachRefusal, CloseSession, Detach, Heartbeat, Hint, InventoryItem, OpenSession, Progress, Query,
-    Report, Schedulable, Scope, SetSchedulable, Stop, StopReply, StopTarget, Submit, SubmitRefusal, SubmitReply, Sweep,
-    Verdict, WorkerMessage,
+    Answer, ApplyPool, Attach, AttachRefusal, CloseSession, Detach, Heartbeat, Hint, InventoryItem, OpenSession,
+    Progress, Query, RemovePool, Report, Schedulable, Scope, SetSchedulable, Stop, StopReply, StopTarget, Submit,
+    SubmitRefusal, SubmitReply, Sweep, Verdict, WorkerMessage,
 };
 use volley_metrics::ServerMetrics;
-use volley_model::{Epoch, EventNumber, GroupId, Nonce, SessionId, Submission, Worker, WorkerId};
+use volley_model::{
+    Epoch, EventNumber, GroupId, Nonce, Pool, PoolName, PoolVersion, ScaleState, SessionId, Submission, Worker,
+    WorkerId,
+};
 use volley_store::{MeasuredStore, Store, StoreError, StoreExt, StoreStats};
 
 use crate::arrivals::Arrivals;
@@ -52,6 +56,10 @@ pub struct Control {
     pub(crate) turns: TurnCounts,
     pub(crate) rates: Rates,
     pub(crate) drain_rate: DrainRate,
+    /// The fleet as the scale loop and the API look at it.
+    pub(crate) observer: tokio::sync::Mutex<FleetView>,
+    /// A turn found that something fits nowhere.
+    pub(crate) scale: Notify,
     outboxes: Notify,
     due: Notify,
     reports: mpsc::Sender<Reported>,
@@ -80,6 +88,8 @@ impl Control {
             turns: TurnCounts::default(),
             rates: Rates::default(),
             drain_rate: DrainRate::default(),
+            observer: tokio::sync::Mutex::default(),
+            scale: Notify::new(),
             outboxes: Notify::new(),
             due: Notify::new(),
             reports,
@@ -87,7 +97,7 @@ impl Control {
             loops: Mutex::default(),
         });
         control.open_session().await?;
-        let tasks = vec![
+        let mut tasks = vec![
             tokio::spawn(Arc::clone(&control).hint_loop(hints)),
             tokio::spawn(Arc::clone(&control).turn_loop()),
             tokio::spawn(Arc::clone(&control).take_loop()),
@@ -95,6 +105,9 @@ impl Control {
             tokio::spawn(Arc::clone(&control).sweep_loop()),
             tokio::spawn(Arc::clone(&control).heartbeat_loop()),
         ];
+        if let Some(options) = control.options.scale.clone() {
+            tasks.push(tokio::spawn(Arc::clone(&control).scale_loop(options)));
+        }
         control.loops.lock().unwrap_or_else(PoisonError::into_inner).extend(tasks);
         // A restarted server looks at what waited.
         control.arrivals.add(0);
@@ -172,6 +185,29 @@ impl Control {
     /// Cordons, uncordons or drains a worker.
     pub async fn set_schedulable(&self, worker: WorkerId, to: Schedulable) -> Result<(), ControlError> {
         Ok(self.store.call(SetSchedulable { worker, to }).await??)
+    }
+
+    /// Creates or changes a pool, if `expected` is still its version; `renew` forgets its failures.
+    pub async fn apply_pool(
+        &self,
+        pool: Pool,
+        expected: Option<PoolVersion>,
+        renew: bool,
+    ) -> Result<PoolVersion, ControlError> {
+        pool.check()?;
+        let version = self.store.call(ApplyPool { pool, expected, renew }).await??;
+        self.scale.notify_one();
+        Ok(version)
+    }
+
+    /// Removes a pool without workers and machines.
+    pub async fn remove_pool(&self, pool: PoolName) -> Result<(), ControlError> {
+        Ok(self.store.call(RemovePool { pool }).await??)
+    }
+
+    /// What there is of bought machines, and of demand for them.
+    pub async fn machines(&self) -> Result<ScaleState, ControlError> {
+        Ok(self.scale_state().await?)
     }
 
     /// Writes a consistent copy of the store to a new file on the server.

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use volley_ledger::{AttachRefusal, NotFound, SubmitRefusal, TenantRefusal, TokenRefusal};
+use volley_ledger::{
+    ApplyPoolRefusal, AttachRefusal, NotFound, RemovePoolRefusal, SubmitRefusal, TenantRefusal, TokenRefusal,
+};
 use volley_model::ValidationError;
 use volley_store::StoreError;
 
@@ -32,6 +34,12 @@ pub enum ControlError {
     /// The tenant's limits were not set.
     #[error(transparent)]
     Tenant(#[from] TenantRefusal),
+    /// The pool was not applied.
+    #[error(transparent)]
+    ApplyPool(#[from] ApplyPoolRefusal),
+    /// The pool was not removed.
+    #[error(transparent)]
+    RemovePool(#[from] RemovePoolRefusal),
     /// There is no such thing.
     #[error(transparent)]
     NotFound(#[from] NotFound),

@@ -1,4 +1,4 @@
-//! The loops (turn, sweep, delivery), admission, and what the API calls. Free of `wire`:
+//! The loops (turn, sweep, delivery, scale), admission, and what the API calls. Free of `wire`:
 //! it speaks in the words of `model` and `ledger`, and hands deliveries to a [`Delivery`].
 
 mod access;
@@ -9,8 +9,10 @@ mod delivery;
 mod drain_rate;
 mod error;
 mod options;
+mod outlook;
 mod random;
 mod rates;
+mod scale;
 mod streams;
 mod turn;
 mod turn_stats;
@@ -21,13 +23,19 @@ pub use control::Control;
 pub use delivery::{AnsweredReport, Attached, Delivery};
 pub use error::ControlError;
 pub use options::{Options, Profile};
+pub use outlook::{DryRun, Explanation, RunOutlook};
 pub use random::Random;
+pub use scale::ScaleOptions;
 pub use turn_stats::TurnStats;
 pub use why::{Part, Why};
 
+/// What is planned and explained.
+pub use volley_engine as engine;
 /// The records and requests that the API passes on.
 pub use volley_ledger as ledger;
 /// What is counted.
 pub use volley_metrics as metrics;
+/// Who makes machines.
+pub use volley_pools as pools;
 /// The store's errors.
 pub use volley_store as store;

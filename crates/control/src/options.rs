@@ -6,7 +6,7 @@ use std::time::Duration;
 use volley_metrics::ServerMetrics;
 use volley_model::Millis;
 
-use crate::Random;
+use crate::{Random, ScaleOptions};
 
 /// When a batch closes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +66,8 @@ pub struct Options {
     pub seed: u64,
     /// Where ids and nonces come from.
     pub random: Random,
+    /// How machines are bought; `None`: this server buys none.
+    pub scale: Option<ScaleOptions>,
     /// What the loops count.
     pub metrics: Arc<ServerMetrics>,
 }
@@ -84,6 +86,7 @@ impl Options {
             hold_term: Millis::from_secs(30),
             seed: 0,
             random: Random::default(),
+            scale: None,
             metrics: Arc::default(),
         }
     }

@@ -161,6 +161,7 @@ impl Control {
             unplaceable: plan.unplaceable.clone(),
             holds: plan.holds.clone(),
         };
+        let blocked = !commit.blocked.is_empty();
         let reply: CommitReply = self.call_again(commit).await?.map_err(on_session)?;
         let metrics = &self.options.metrics.turn;
         let mut refused = 0;
@@ -200,6 +201,9 @@ impl Control {
         metrics.holds.add(plan.holds.len() as u64);
         metrics.marks.add(["marked"], plan.blocked.len() as u64);
         metrics.marks.add(["unblocked"], plan.unblocked.len() as u64);
+        if blocked {
+            self.scale.notify_one();
+        }
         Ok(refused > 0)
     }
 

@@ -5,6 +5,7 @@
 #![deny(clippy::iter_over_hash_type)]
 
 pub mod counterfactual;
+pub mod explain;
 mod lane;
 mod part;
 pub mod plan;

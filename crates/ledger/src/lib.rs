@@ -31,7 +31,7 @@ pub use change::*;
 pub use event::{Event, EventKind};
 pub use ledger::Ledger;
 pub use op::*;
-pub use ops::JITTER_MAX;
+pub use ops::{JITTER_MAX, score_of};
 pub use options::LedgerOptions;
 pub use overview::{Ahead, Amounts, Blocked, Overview, PoolOverview, ShapeBacklog};
 pub use query::*;

@@ -69,6 +69,12 @@ pub trait Provisioner: Send + Sync + 'static {
     ) -> ProvisionFuture<'a, Vec<Listed>>;
 }
 
+impl std::fmt::Debug for Provisioners {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Provisioners of {}", self.server)
+    }
+}
+
 /// The provisioner of each kind.
 #[derive(Clone)]
 pub struct Provisioners {

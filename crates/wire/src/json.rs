@@ -13,19 +13,19 @@ use volley_model::{
 };
 
 /// The fields of an object, taken one by one; what is left at the end is unknown.
-struct Fields {
+pub(crate) struct Fields {
     path: String,
     map: Map<String, Value>,
 }
 
-type Checked<T> = Result<T, ValidationError>;
+pub(crate) type Checked<T> = Result<T, ValidationError>;
 
-fn error<T>(path: String, problem: impl Display) -> Checked<T> {
+pub(crate) fn error<T>(path: String, problem: impl Display) -> Checked<T> {
     Err(ValidationError { path, problem: problem.to_string() })
 }
 
 impl Fields {
-    fn of(path: &str, value: Value) -> Checked<Self> {
+    pub(crate) fn of(path: &str, value: Value) -> Checked<Self> {
         match value {
             Value::Object(map) => Ok(Self { path: path.to_owned(), map }),
             _ => error(if path.is_empty() { "body".to_owned() } else { path.to_owned() }, "give a JSON object"),
@@ -37,7 +37,7 @@ impl Fields {
     }
 
     /// As its type's JSON; `None` when absent or null.
-    fn take<T: DeserializeOwned>(&mut self, name: &str) -> Checked<Option<T>> {
+    pub(crate) fn take<T: DeserializeOwned>(&mut self, name: &str) -> Checked<Option<T>> {
         match self.map.remove(name) {
             None | Some(Value::Null) => Ok(None),
             Some(value) => serde_json::from_value(value).map(Some).or_else(|problem| error(self.path(name), problem)),
@@ -45,7 +45,7 @@ impl Fields {
     }
 
     /// As text or a number in people's writing.
-    fn parse<T: FromStr<Err: Display>>(&mut self, name: &str) -> Checked<Option<T>> {
+    pub(crate) fn parse<T: FromStr<Err: Display>>(&mut self, name: &str) -> Checked<Option<T>> {
         let text = match self.map.remove(name) {
             None | Some(Value::Null) => return Ok(None),
             Some(Value::String(text)) => text,
@@ -55,7 +55,7 @@ impl Fields {
         text.parse().map(Some).or_else(|problem| error(self.path(name), problem))
     }
 
-    fn done(self) -> Checked<()> {
+    pub(crate) fn done(self) -> Checked<()> {
         match self.map.keys().next() {
             None => Ok(()),
             Some(name) => error(self.path(name), "unknown field"),

@@ -5,6 +5,7 @@ pub mod access;
 pub mod client;
 pub mod convert;
 pub mod json;
+pub mod pool_json;
 
 /// Generated from `proto/volley/v1/volley.proto`.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]

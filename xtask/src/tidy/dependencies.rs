@@ -19,11 +19,12 @@ const ROOMS: &[Room] = &[
     // Whoever counts is handed its counters.
     Room { name: "volley-metrics", may_use: &[], pure: false },
     Room { name: "volley-store", may_use: &["volley-model", "volley-ledger", "volley-metrics"], pure: false },
+    Room { name: "volley-pools", may_use: &["volley-model"], pure: false },
     Room { name: "volley-wire", may_use: &["volley-model"], pure: false },
     // The store speaks in the ledger's operations, so control names them too.
     Room {
         name: "volley-control",
-        may_use: &["volley-model", "volley-ledger", "volley-metrics", "volley-engine", "volley-store"],
+        may_use: &["volley-model", "volley-ledger", "volley-metrics", "volley-engine", "volley-store", "volley-pools"],
         pure: false,
     },
     Room {
@@ -69,6 +70,7 @@ const ROOMS: &[Room] = &[
             "volley-engine",
             "volley-store",
             "volley-traces",
+            "volley-pools",
             "volley-wire",
             "volley-control",
             "volley-api",

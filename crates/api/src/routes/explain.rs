@@ -6,6 +6,7 @@ use http::StatusCode;
 
 use super::Shared;
 use super::containers::{Named, resolve};
+use super::pools::outlook;
 use crate::auth::Caller;
 use crate::explained::Explained;
 use crate::problem::{Problem, ProblemBody};
@@ -26,5 +27,7 @@ pub(super) async fn explain(
         let words = format!("'{text}' is a group; name one of its containers, as in {text}-0");
         return Err(Problem::new(StatusCode::CONFLICT, words));
     };
-    Ok(Json(Explained::from(&shared.control.why(id, caller.scope()).await?)))
+    let why = shared.control.why(id, caller.scope()).await?;
+    let outlook = outlook(&shared.control.explain(id, caller.scope()).await?);
+    Ok(Json(Explained::of(&why, outlook)))
 }

@@ -44,6 +44,9 @@ fn fields(found: &Value) -> Vec<(&'static str, String)> {
             let (same, others) = (&ahead["same_shape"], &ahead["other_shapes"]);
             fields.push(("ahead", format!("{same} of its shape, up to {others} of others")));
         }
+        fields.extend(rows(found, "classes").map(|class| ("workers", in_pool(class, "words"))));
+        fields.extend(rows(found, "pools").map(|pool| ("pool", prospect(pool))));
+        fields.push(("like it", of_shape(&found["shape"])));
         fields.push(("would start", text(&found["expected"]["words"])));
         fields.extend(rows(found, "changes").map(|change| ("or now", text(&change["words"]))));
     }
@@ -53,4 +56,33 @@ fn fields(found: &Value) -> Vec<(&'static str, String)> {
         _ => ("ran", span(&spent["ms"])),
     }));
     fields
+}
+
+fn in_pool(of: &Value, words: &str) -> String {
+    format!("{}: {}", text(&of["pool"]), text(&of[words]))
+}
+
+/// What a pool could do about it.
+fn prospect(pool: &Value) -> String {
+    let mut line = in_pool(pool, "prospect");
+    let on_way = pool["in_flight"].as_u64().unwrap_or(0);
+    if on_way > 0 {
+        let longest = words::span(Millis(pool["in_flight_for_ms"].as_u64().unwrap_or(0)));
+        line += &format!("; {on_way} machines on their way, the first since {longest}");
+        line += &format!(" (usually {})", text(&pool["boot_time"]));
+    }
+    line
+}
+
+/// How many of those that wait as it does are provided for.
+fn of_shape(shape: &Value) -> String {
+    if shape.is_null() {
+        return String::new();
+    }
+    let [waiting, ready, booting, bought, unserved] =
+        ["waiting", "fit_ready", "fit_booting", "bought_for", "unserved"].map(|name| text(&shape[name]));
+    format!(
+        "{waiting} wait: {ready} fit on ready workers, {booting} on machines on their way, {bought} are bought for, \
+         {unserved} have nothing in sight"
+    )
 }

@@ -176,21 +176,7 @@ fn end(followed: &Followed, summary: &summary::Summary) -> Result<(), CommandErr
 
 /// Sends it until the server says what became of it: the client key makes a repeat harmless.
 async fn submit(client: &Client, submission: &Submission, patience: Millis) -> Result<String, CommandError> {
-    let specs: Vec<Value> = submission
-        .runs
-        .iter()
-        .flat_map(|run| std::iter::repeat_n(&run.spec, if submission.runs.len() > 1 { run.count as usize } else { 1 }))
-        .map(|spec| spec_to(spec))
-        .collect();
-    let key = submission.client_key.clone().unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
-    let mut body = json!({ "client_key": key, "name": submission.name, "labels": submission.labels });
-    match submission.runs.as_slice() {
-        [run] => {
-            body["spec"] = specs.into_iter().next().unwrap_or_default();
-            body["count"] = run.count.into();
-        }
-        _ => body["specs"] = specs.into(),
-    }
+    let body = body(submission);
     let mut tries = 0;
     loop {
         let error = match client.json(Method::POST, "/v1/containers", Some(&body)).await {
@@ -207,6 +193,30 @@ async fn submit(client: &Client, submission: &Submission, patience: Millis) -> R
         }
         tokio::time::sleep(SUBMIT_WAIT).await;
     }
+}
+
+/// What the flags of a run ask for, as a server takes it.
+pub fn body_of(run: &Run) -> Result<Value, CommandError> {
+    Ok(body(&if run.file.is_some() { from_file(run)? } else { from_flags(run)? }))
+}
+
+fn body(submission: &Submission) -> Value {
+    let specs: Vec<Value> = submission
+        .runs
+        .iter()
+        .flat_map(|run| std::iter::repeat_n(&run.spec, if submission.runs.len() > 1 { run.count as usize } else { 1 }))
+        .map(|spec| spec_to(spec))
+        .collect();
+    let key = submission.client_key.clone().unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
+    let mut body = json!({ "client_key": key, "name": submission.name, "labels": submission.labels });
+    match submission.runs.as_slice() {
+        [run] => {
+            body["spec"] = specs.into_iter().next().unwrap_or_default();
+            body["count"] = run.count.into();
+        }
+        _ => body["specs"] = specs.into(),
+    }
+    body
 }
 
 fn from_file(run: &Run) -> Result<Submission, CommandError> {

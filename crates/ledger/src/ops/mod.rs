@@ -15,4 +15,4 @@ mod sweep;
 mod worker;
 
 pub use machine::JITTER_MAX;
-pub(crate) use submit::score_of;
+pub use submit::score_of;

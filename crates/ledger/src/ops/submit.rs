@@ -110,8 +110,9 @@ impl Ledger {
     }
 }
 
-/// The one place where the order of all that waits is computed: priority, then arrival.
-pub(crate) fn score_of(priority: i8, arrival: ArrivalNumber) -> Score {
+/// The place in the one order of all that waits, which is computed here and nowhere else: priority, then arrival.
+#[must_use]
+pub fn score_of(priority: i8, arrival: ArrivalNumber) -> Score {
     let rank = (i64::from(i8::MAX) - i64::from(priority)) as u64;
     Score((rank << ARRIVAL_BITS) | (arrival.0 & ((1 << ARRIVAL_BITS) - 1)))
 }

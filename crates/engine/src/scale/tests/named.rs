@@ -181,3 +181,22 @@ fn a_plan_for_a_hundred_thousand_is_the_least() {
     let least = cpu.div_ceil(10_000) as u32;
     assert!(count >= least && count <= least + least / 100, "{count} bought, at least {least} are needed");
 }
+
+#[test]
+fn workers_are_counted_by_what_they_lack() {
+    let mut scene = Scene::of([elastic("a")]).ready(6, "a");
+    scene.workers[0].free.memory = Bytes(0);
+    scene.workers[1].free.memory = Bytes(1 << 29);
+    scene.workers[2].status = WorkerStatus::Cordoned;
+    scene.workers[3].free.slots = 0;
+    scene.workers[4].free.cpu = CpuMilli(500);
+    let mut wanted = shape(1000);
+    wanted.resources.memory = Bytes(1 << 30);
+    let words: Vec<String> = crate::explain::explain(&scene.view(), &wanted).iter().map(ToString::to_string).collect();
+    let expected = "6 workers: 1 with room, 1 too little CPU by at most 500m, 2 too little memory by at most 1Gi, \
+                    1 without free slots, 1 cordoned";
+    assert_eq!(words, [expected]);
+    let words: Vec<String> =
+        crate::explain::explain(&scene.view(), &shape(20_000)).iter().map(ToString::to_string).collect();
+    assert_eq!(words, ["6 workers: can never serve it (too little CPU in all)"]);
+}
