@@ -14,6 +14,7 @@ mod http;
 mod idle;
 mod logs;
 mod mixed;
+mod pools;
 mod readme;
 mod retries;
 mod run_local;
