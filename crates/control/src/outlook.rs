@@ -132,12 +132,9 @@ impl<'a> Trial<'a> {
             seed,
         };
         let planned = plan(self.view, &input);
-        let mut dry = DryRun::default();
-        dry.runs = self
-            .runs
-            .iter()
-            .map(|(.., count)| RunOutlook { count: u64::from(*count), ..RunOutlook::default() })
-            .collect();
+        let runs = self.runs.iter();
+        let runs = runs.map(|(.., count)| RunOutlook { count: u64::from(*count), ..RunOutlook::default() }).collect();
+        let mut dry = DryRun { runs, ..DryRun::default() };
         for placement in &planned.placements {
             let pool = self.view.worker(&placement.worker).map(|view| view.worker.pool.clone()).unwrap_or_default();
             let run = run_of[placement.container.container.index as usize];
