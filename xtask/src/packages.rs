@@ -21,7 +21,7 @@ pub const PACKAGES: &[Package] = &[
     Package { name: "redis-server", program: "redis-server", needed_by: Some("volley-store: conformance") },
     Package { name: "runc", program: "runc", needed_by: Some("volley-agent: runtimes") },
     Package { name: "busybox-static", program: "busybox", needed_by: Some("volley-agent: runtimes") },
-    Package { name: "docker-registry", program: "docker-registry", needed_by: None },
+    Package { name: "docker-registry", program: "docker-registry", needed_by: Some("volley-agent: runtimes") },
     Package { name: "prometheus", program: "prometheus", needed_by: Some("crates/cli/tests/prometheus.rs") },
     Package { name: "chromium", program: "chromium", needed_by: None },
 ];

@@ -2,6 +2,7 @@
 //! only; nothing of stores, planning or servers.
 
 mod attempts;
+mod calls;
 mod capacity;
 mod epoch_file;
 pub mod image;
@@ -20,5 +21,5 @@ pub use runtime::keeper;
 pub use runtime::kept::KeptOptions;
 pub use runtime::oci::{Engine, EngineError, OciOptions, OciRuntime, PIDS_MAX};
 pub use runtime::process::{ProcessOptions, ProcessRuntime};
-pub use runtime::{Happened, Launch, Left, Output, Runtime};
+pub use runtime::{Happened, Launch, Left, Output, Runtime, Usage};
 pub use worker::{WorkerError, WorkerOptions, run, run_over};

@@ -12,7 +12,7 @@ pub(crate) mod process;
 use std::io;
 use std::sync::Arc;
 
-use volley_model::{Attempt, ContainerId, GpuGrant, Millis, Outcome, Progress, Spec};
+use volley_model::{Attempt, Bytes, ContainerId, GpuGrant, Millis, Outcome, Progress, Spec};
 
 /// What to start.
 #[derive(Debug, Clone)]
@@ -54,6 +54,17 @@ pub struct Output {
     pub next: u64,
 }
 
+/// What a container uses, or used in all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Usage {
+    /// CPU time in microseconds.
+    pub cpu_us: u64,
+    /// Memory now; 0 when it has ended.
+    pub memory: Bytes,
+    /// The most memory that it ever had.
+    pub memory_peak: Bytes,
+}
+
 /// Runs containers. What becomes of them is told by the channel that it was made with.
 pub trait Runtime: Send + Sync + 'static {
     /// What an earlier life of this worker left: what runs goes on and is watched from now on. Called once, first.
@@ -71,6 +82,17 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Output of an attempt from a place on, at most `max` bytes; what was rotated away is skipped.
     fn output(&self, container: ContainerId, attempt: u32, stderr: bool, from: u64, max: usize) -> io::Result<Output>;
+
+    /// Another program in a container that runs, ready to be started: its streams are the program's, its exit code, too.
+    /// In words why not.
+    fn exec(&self, _container: ContainerId, _attempt: u32, _words: &[String]) -> Result<std::process::Command, String> {
+        Err("it is a process of its worker's machine: there is nothing to enter".to_owned())
+    }
+
+    /// What a container uses, or used in all; `None` when that is not known.
+    fn usage(&self, _container: ContainerId, _attempt: u32) -> io::Result<Option<Usage>> {
+        Ok(None)
+    }
 
     /// No attempt of this number runs here any more (so its output is complete).
     fn ended(&self, container: ContainerId, attempt: u32) -> bool;

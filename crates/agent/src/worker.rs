@@ -17,6 +17,7 @@ use volley_wire::convert;
 use volley_wire::proto::{self, from_worker, to_worker};
 
 use crate::attempts::{Attempts, Key, Next};
+use crate::calls::Calls;
 use crate::epoch_file::EpochFile;
 use crate::link::{GrpcLink, Inbound, Link, OpenError};
 use crate::output_page::answer;
@@ -111,6 +112,7 @@ struct Life {
     happened: mpsc::UnboundedReceiver<(ContainerId, Attempt, Happened)>,
     shutdown: watch::Receiver<u32>,
     attempts: Attempts,
+    calls: Calls,
     epoch: EpochFile,
     lease: Option<Lease>,
     repeat_at: Instant,
@@ -166,6 +168,7 @@ pub async fn run_over(
         happened,
         shutdown,
         attempts,
+        calls: Calls::default(),
         epoch,
         lease: None,
         repeat_at,
@@ -464,6 +467,7 @@ impl Life {
                 }
             }
             to_worker::Message::Logs(request) => answer(&self.runtime, request, stream.out.clone()),
+            to_worker::Message::Call(request) => self.calls.answer(&self.runtime, request, stream.out.clone()),
         }
     }
 

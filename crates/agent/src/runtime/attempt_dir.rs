@@ -7,6 +7,7 @@
 //! | `orders` | worker | a FIFO: 8 bytes for each stop, the grace in ms |
 //! | `engine.json` | keeper | the OCI runtime that makes the container |
 //! | `running.json` | keeper | the process, once it runs |
+//! | `usage.json` | keeper | what it used in all |
 //! | `end.json` | keeper | the outcome; nothing runs any more |
 //! | `acknowledged` | worker | the server has the outcome |
 //! | `stdout.N`, `stderr.N` | keeper | output from byte N on |
@@ -26,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use volley_model::{Attempt, ContainerId, GpuGrant, Millis, Outcome, Spec, WorkerId};
 
 use super::oci::OciLaunch;
-use crate::Launch;
+use crate::{Launch, Usage};
 
 /// What a keeper is to run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -175,6 +176,14 @@ impl AttemptDir {
 
     pub(crate) fn set_end(&self, outcome: &Outcome) -> io::Result<()> {
         self.write("end.json", outcome)
+    }
+
+    pub(crate) fn usage(&self) -> io::Result<Option<Usage>> {
+        self.read("usage.json")
+    }
+
+    pub(crate) fn set_usage(&self, usage: Usage) -> io::Result<()> {
+        self.write("usage.json", &usage)
     }
 
     pub(crate) fn is_acknowledged(&self) -> bool {

@@ -8,7 +8,9 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use volley_model::{ContainerId, CpuMilli, Resources, WorkerId};
+use volley_model::{Bytes, ContainerId, CpuMilli, Resources, WorkerId};
+
+use crate::Usage;
 
 /// The kernel gives a group its CPU in periods of this many microseconds.
 const PERIOD_US: u64 = 100_000;
@@ -295,6 +297,26 @@ pub(crate) fn was_out_of_memory(groups: &[PathBuf]) -> bool {
             text.lines().any(|line| line.strip_prefix("oom_kill ").is_some_and(|count| count.trim() != "0"))
         })
     })
+}
+
+/// What the processes in the groups use and have used; `None` when no group counts it.
+pub(crate) fn usage(groups: &[PathBuf]) -> Option<Usage> {
+    let number = |file: &str| {
+        let text = groups.iter().find_map(|group| fs::read_to_string(group.join(file)).ok());
+        text.and_then(|text| text.trim().parse::<u64>().ok())
+    };
+    let either = |one: &str, other: &str| number(one).or_else(|| number(other));
+    let stat = groups.iter().find_map(|group| fs::read_to_string(group.join("cpu.stat")).ok()).unwrap_or_default();
+    let unified = stat.lines().find_map(|line| line.strip_prefix("usage_usec ")?.trim().parse().ok());
+    let cpu_us = unified.or_else(|| number("cpuacct.usage").map(|ns| ns / 1000));
+    let peak = either("memory.peak", "memory.max_usage_in_bytes");
+    let now = either("memory.current", "memory.usage_in_bytes");
+    if cpu_us.or(peak).or(now).is_none() {
+        return None;
+    }
+    let memory = Bytes(now.unwrap_or_default());
+    let memory_peak = Bytes(peak.unwrap_or_default()).max(memory);
+    Some(Usage { cpu_us: cpu_us.unwrap_or_default(), memory, memory_peak })
 }
 
 /// The memory that the groups above this process allow it, if any limits it; and CPU in thousandths of a core.

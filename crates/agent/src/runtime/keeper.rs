@@ -13,11 +13,12 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, kill_process, kill_process_group, pidfd_open, setsid, waitpid,
 };
 use volley_model::submission::STOP_GRACE_MAX;
-use volley_model::{Millis, Outcome, StopCause};
+use volley_model::{Bytes, Millis, Outcome, StopCause};
 
 use super::attempt_dir::{AttemptDir, How, LaunchRecord, RunningRecord};
 use super::log_file::LogFile;
 use super::{cgroup, oci, process};
+use crate::Usage;
 
 /// Output that is still in the pipes when all processes of a container are gone is read for at most this long: a
 /// process that left its group may hold them open for ever.
@@ -90,6 +91,10 @@ fn start(dir: &AttemptDir, launch: &LaunchRecord) -> Result<Started, String> {
 
 /// Removes what a container leaves on the machine, but for its output and its end.
 pub(super) fn clean(dir: &AttemptDir, launch: &LaunchRecord) {
+    if let Some(usage) = cgroup::usage(launch.how.cgroups()) {
+        // What it used is told as long as it can be.
+        let _ = dir.set_usage(Usage { memory: Bytes(0), ..usage });
+    }
     match &launch.how {
         How::Process { cgroups } => cgroup::remove(cgroups),
         How::Oci(oci) => oci::clean(dir, launch, oci),

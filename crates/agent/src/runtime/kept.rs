@@ -19,7 +19,7 @@ use volley_model::{Attempt, ContainerId, Millis, Outcome, Progress, StopCause, W
 use super::attempt_dir::{AttemptDir, How, LaunchRecord, Lock};
 use super::{cgroup, keeper, log_file};
 use crate::attempts::Key;
-use crate::{Happened, Launch, Left, Output, Runtime};
+use crate::{Happened, Launch, Left, Output, Runtime, Usage};
 
 /// Keepers that are started at a time: more would only wait for each other.
 const STARTING_MAX: usize = 8;
@@ -377,6 +377,27 @@ impl<M: Method> Runtime for Kept<M> {
     fn output(&self, container: ContainerId, attempt: u32, stderr: bool, from: u64, max: usize) -> io::Result<Output> {
         let name = if stderr { "stderr" } else { "stdout" };
         log_file::read(&self.dir(container, attempt).0, name, from, max)
+    }
+
+    fn exec(&self, container: ContainerId, attempt: u32, words: &[String]) -> Result<std::process::Command, String> {
+        let dir = self.dir(container, attempt);
+        let launch = dir.launch().map_err(|error| format!("its folder cannot be read: {error}"))?;
+        match launch.as_ref().map(|launch| (launch, &launch.how)) {
+            _ if self.ended(container, attempt) => Err("it does not run here any more".to_owned()),
+            None => Err("it does not run yet".to_owned()),
+            Some((launch, How::Oci(oci))) => super::oci::exec(&dir, launch, oci, words),
+            Some((_, How::Process { .. })) => {
+                Err("it is a process of its worker's machine: there is nothing to enter".to_owned())
+            }
+        }
+    }
+
+    fn usage(&self, container: ContainerId, attempt: u32) -> io::Result<Option<Usage>> {
+        let dir = self.dir(container, attempt);
+        if let Some(usage) = dir.usage()? {
+            return Ok(Some(usage));
+        }
+        Ok(dir.launch()?.and_then(|launch| cgroup::usage(launch.how.cgroups())))
     }
 
     fn ended(&self, container: ContainerId, attempt: u32) -> bool {

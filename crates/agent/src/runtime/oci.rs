@@ -5,6 +5,7 @@
 mod bundle;
 mod cdi;
 mod engine;
+mod exec;
 mod seccomp;
 mod start;
 mod user;
@@ -22,6 +23,7 @@ use crate::Launch;
 use crate::image::{ImageConfig, ImageHold, Images};
 
 pub use engine::{Engine, EngineError};
+pub(super) use exec::exec;
 pub(super) use start::{clean, start};
 
 /// Processes and threads of a container at most, unless the worker's owner says otherwise: far above what a program

@@ -98,3 +98,29 @@ async fn the_images_stop_signal_is_what_asks_it_to_end() {
     assert_eq!(bed.printed(false), "here\nusr1\n");
     nothing_left(dir.path()).await;
 }
+
+#[tokio::test]
+async fn another_program_runs_in_it_with_its_user_and_limits_and_what_it_uses_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spec = Containers::spec(dir.path(), "echo here; sleep 1000");
+    spec.sandbox.user = Some("ann".to_owned());
+    let mut bed = Bed::with::<Containers>(dir.path(), spec);
+    bed.line().await;
+    let words = ["sh", "-c", "id -u; cat; cat /proc/1/cmdline | tr '\\0' ' '; grep Seccomp: /proc/self/status; exit 9"];
+    let mut command = bed.runtime.exec(CONTAINER, 1, &words.map(str::to_owned)).unwrap();
+    command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"input\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let first = "sh -c echo here; sleep 1000";
+    assert_eq!((printed, output.status.code()), (format!("1000\ninput\n{first} Seccomp:\t2\n"), Some(9)));
+    let usage = bed.runtime.usage(CONTAINER, 1).unwrap().unwrap();
+    assert!(usage.cpu_us > 0 && usage.memory.0 > 0 && usage.memory_peak >= usage.memory, "{usage:?}");
+    assert!(bed.runtime.stop(CONTAINER, ATTEMPT, Millis(0)));
+    bed.outcome().await;
+    let usage = bed.runtime.usage(CONTAINER, 1).unwrap().unwrap();
+    assert!(usage.cpu_us > 0 && usage.memory.0 == 0 && usage.memory_peak.0 > 0, "{usage:?}");
+    assert!(bed.runtime.exec(CONTAINER, 1, &["true".to_owned()]).unwrap_err().contains("not run here any more"));
+    nothing_left(dir.path()).await;
+}
