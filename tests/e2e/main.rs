@@ -12,6 +12,10 @@ mod events;
 mod frozen;
 mod http;
 mod idle;
+#[path = "../../crates/agent/tests/runtimes/image.rs"]
+#[allow(dead_code, reason = "a part of it is for hostile images")]
+mod image;
+mod images;
 mod logs;
 mod mixed;
 mod pools;

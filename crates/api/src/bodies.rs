@@ -53,6 +53,63 @@ pub(crate) struct Container {
     waiting: Option<Waiting>,
 }
 
+/// Another program for a container.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ExecRequest {
+    /// The command and its arguments.
+    pub(crate) args: Vec<String>,
+}
+
+/// A program that was started.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ExecStarted {
+    /// Its number.
+    pub(crate) exec: u64,
+}
+
+/// A page of a program's output.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ExecOutput {
+    /// In base64.
+    pub(crate) stdout: String,
+    /// In base64.
+    pub(crate) stderr: String,
+    /// Where the next page begins.
+    pub(crate) stdout_next: u64,
+    /// Where the next page begins.
+    pub(crate) stderr_next: u64,
+    /// It has ended, and all of its output was told.
+    pub(crate) exit_code: Option<i32>,
+}
+
+/// Input for a program.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ExecInput {
+    /// In base64.
+    #[serde(default)]
+    pub(crate) bytes: String,
+    /// There is no more.
+    #[serde(default)]
+    pub(crate) end: bool,
+}
+
+/// Done.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ExecDone {}
+
+/// What a container uses.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ContainerStats {
+    /// CPU time in microseconds.
+    pub(crate) cpu_us: u64,
+    /// Memory now; 0 when it has ended.
+    pub(crate) memory_bytes: u64,
+    /// The most memory that it ever had.
+    pub(crate) memory_peak_bytes: u64,
+}
+
 /// Why a container waits.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Waiting {

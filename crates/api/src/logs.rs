@@ -47,7 +47,11 @@ pub(crate) struct Reader {
 
 impl From<PageError> for Problem {
     fn from(error: PageError) -> Self {
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+        let status = match error {
+            PageError::Impossible(_) => StatusCode::CONFLICT,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Problem::new(status, error.to_string())
     }
 }
 

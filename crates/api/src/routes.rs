@@ -5,6 +5,7 @@ mod access;
 mod cell;
 mod containers;
 mod events;
+mod exec;
 mod explain;
 mod parameters;
 mod pools;
@@ -60,6 +61,11 @@ const TABLE: &[(&str, &str, Access)] = &[
     ("GET", "/v1/pools/{name}", Access::Admin),
     ("PUT", "/v1/pools/{name}", Access::Admin),
     ("DELETE", "/v1/pools/{name}", Access::Admin),
+    ("GET", "/v1/containers/{id}/stats", Access::Read),
+    ("POST", "/v1/containers/{id}/exec", Access::Submit),
+    ("GET", "/v1/containers/{id}/exec/{number}", Access::Submit),
+    ("DELETE", "/v1/containers/{id}/exec/{number}", Access::Submit),
+    ("POST", "/v1/containers/{id}/exec/{number}/stdin", Access::Submit),
     ("GET", "/v1/groups/{id}", Access::Read),
     ("DELETE", "/v1/groups/{id}", Access::Submit),
     ("GET", "/v1/events", Access::Read),
@@ -100,6 +106,10 @@ fn documented() -> OpenApiRouter<Shared> {
         .routes(routes!(containers::container, containers::stop))
         .routes(routes!(containers::logs))
         .routes(routes!(explain::explain))
+        .routes(routes!(exec::stats))
+        .routes(routes!(exec::start))
+        .routes(routes!(exec::output, exec::kill))
+        .routes(routes!(exec::input))
         .routes(routes!(containers::group, containers::stop_group))
         .routes(routes!(workers::list))
         .routes(routes!(workers::schedulable))

@@ -26,6 +26,9 @@ const PAGES_MAX: usize = 256;
 /// A page of output is waited for this long beyond what was asked for.
 const PAGE_WAIT: Duration = Duration::from_secs(10);
 
+/// A call is answered within this, the longest wait for output of a program included.
+const CALL_WAIT: Duration = Duration::from_secs(45);
+
 type Sender = mpsc::Sender<Result<proto::ToWorker, Status>>;
 /// What a stream's worker is to be sent; ends when the stream does.
 pub type Receiver = mpsc::Receiver<Result<proto::ToWorker, Status>>;
@@ -36,6 +39,7 @@ struct Held {
     /// What the stream has carried.
     specs: HashSet<SpecHash>,
     pages: BTreeMap<u64, oneshot::Sender<proto::LogChunk>>,
+    calls: BTreeMap<u64, oneshot::Sender<proto::CallReply>>,
 }
 
 /// All of them. Implements [`Delivery`].
@@ -59,6 +63,8 @@ pub(crate) enum PageError {
     NoAnswer(WorkerId),
     #[error("{0}")]
     Refused(String),
+    #[error("{0}")]
+    Impossible(String),
 }
 
 impl WorkerStreams {
@@ -69,7 +75,7 @@ impl WorkerStreams {
     /// Holds a stream that begins with its welcome.
     pub(crate) fn open(&self, worker: &WorkerId, stream: Nonce, welcome: proto::Welcome) -> Receiver {
         let (sender, receiver) = mpsc::channel(MESSAGES_MAX);
-        let held = Held { sender, specs: HashSet::new(), pages: BTreeMap::new() };
+        let held = Held { sender, specs: HashSet::new(), pages: BTreeMap::new(), calls: BTreeMap::new() };
         let mut inner = self.lock();
         inner.held.insert((worker.clone(), stream), held);
         inner.send(worker, stream, to_worker::Message::Welcome(welcome));
@@ -93,6 +99,45 @@ impl WorkerStreams {
         if let Some(asked) = held.and_then(|held| held.pages.remove(&chunk.request)) {
             // Whoever asked may have gone.
             let _ = asked.send(chunk);
+        }
+    }
+
+    /// A call was answered.
+    pub(crate) fn on_reply(&self, worker: &WorkerId, stream: Nonce, reply: proto::CallReply) {
+        let mut inner = self.lock();
+        let held = inner.held.get_mut(&(worker.clone(), stream));
+        if let Some(asked) = held.and_then(|held| held.calls.remove(&reply.request)) {
+            // Whoever asked may have gone.
+            let _ = asked.send(reply);
+        }
+    }
+
+    /// Asks something of a container at a worker; `request` fills in all but its number.
+    pub(crate) async fn call(
+        &self,
+        worker: &WorkerId,
+        mut request: proto::CallRequest,
+    ) -> Result<proto::call_reply::Reply, PageError> {
+        let (asked, answer) = oneshot::channel();
+        {
+            let mut inner = self.lock();
+            inner.pages += 1;
+            request.request = inner.pages;
+            let found = inner.held.range_mut((worker.clone(), Nonce(0))..=(worker.clone(), Nonce(u64::MAX))).last();
+            let Some(((_, stream), held)) = found else { return Err(PageError::NotConnected(worker.clone())) };
+            held.calls.retain(|_, waiting| !waiting.is_closed());
+            if held.calls.len() >= PAGES_MAX {
+                return Err(PageError::Refused(format!("{PAGES_MAX} calls to '{worker}' at a time are the limit")));
+            }
+            held.calls.insert(request.request, asked);
+            let stream = *stream;
+            inner.send(worker, stream, to_worker::Message::Call(request));
+        }
+        match tokio::time::timeout(CALL_WAIT, answer).await {
+            Ok(Ok(proto::CallReply { reply: Some(reply), .. })) => Ok(reply),
+            Ok(Ok(reply)) => Err(PageError::Impossible(reply.error)),
+            Ok(Err(_)) => Err(PageError::NotConnected(worker.clone())),
+            Err(_) => Err(PageError::NoAnswer(worker.clone())),
         }
     }
 

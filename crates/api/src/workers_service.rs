@@ -176,6 +176,7 @@ impl Attached {
             from_worker::Message::Heartbeat(heartbeat) => {
                 self.control.heartbeat(&self.worker, self.stream, heartbeat.number);
             }
+            from_worker::Message::Reply(reply) => self.streams.on_reply(&self.worker, self.stream, reply),
             from_worker::Message::Log(chunk) => self.streams.on_page(&self.worker, self.stream, chunk),
             from_worker::Message::Leave(leave) => self.on_leave(leave.gone).await,
         }

@@ -79,6 +79,8 @@ pub enum Command {
     Explain(cmd::explain::Explain),
     /// What a container has printed.
     Logs(cmd::logs::Logs),
+    /// Run another program in a container that runs.
+    Exec(cmd::exec::Exec),
     /// Stop a container or group.
     Stop(cmd::change::Stop),
     /// List workers.

@@ -5,6 +5,7 @@ pub mod change;
 pub mod config;
 pub mod dev;
 pub mod events;
+pub mod exec;
 pub mod explain;
 pub mod inspect;
 pub mod logs;

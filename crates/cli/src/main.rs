@@ -84,6 +84,7 @@ async fn command(cli: Cli, known: Known) -> Result<(), CommandError> {
         Command::Explain(id) => cmd::explain::explain(&id, client, format).await,
         Command::Inspect(id) => cmd::inspect::inspect(&id, client, format).await,
         Command::Logs(logs) => cmd::logs::logs(&logs, client, format).await,
+        Command::Exec(exec) => cmd::exec::exec(&exec, client).await,
         Command::Workers => cmd::show::workers(client, format).await,
         Command::Events(events) => cmd::events::events(&events, client, format).await,
         Command::Audit => cmd::show::audit(client, format).await,

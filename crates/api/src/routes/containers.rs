@@ -139,7 +139,7 @@ fn matched(found: &PrefixMatch) -> String {
     }
 }
 
-async fn record(shared: &Shared, caller: &Caller, id: ContainerId) -> Result<ContainerRecord, Problem> {
+pub(super) async fn record(shared: &Shared, caller: &Caller, id: ContainerId) -> Result<ContainerRecord, Problem> {
     match shared.control.read(Query::Container(id, caller.scope())).await? {
         Answer::Container(Some(record)) => Ok(*record),
         Answer::Container(None) => Err(Problem::not_found(format!("container {id}"))),

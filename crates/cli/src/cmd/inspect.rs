@@ -3,7 +3,7 @@
 use clap::Args;
 use http::Method;
 use serde_json::Value;
-use volley_model::{Millis, Timestamp};
+use volley_model::{Bytes, Millis, Timestamp};
 use volley_wire::client::Client;
 
 use crate::cmd::ps::waiting_words;
@@ -21,6 +21,12 @@ pub struct Inspect {
 /// `volley inspect`.
 pub async fn inspect(inspect: &Inspect, client: &Client, format: Format) -> Result<(), CommandError> {
     let found = client.json(Method::GET, &format!("/v1/containers/{}", in_path(&inspect.id)), None).await?;
+    let mut found = found;
+    if found["count"].is_null() && !found["worker"].is_null() {
+        // What it uses is its worker's to say; one that is not there says nothing.
+        let stats = client.json(Method::GET, &format!("/v1/containers/{}/stats", in_path(&inspect.id)), None).await;
+        found["stats"] = stats.unwrap_or_default();
+    }
     match format {
         Format::Json => output::write_json_object(&found)?,
         Format::Quiet => output::write_line(&text(&found["id"]))?,
@@ -70,11 +76,18 @@ fn container(found: &Value) -> Vec<(&'static str, String)> {
         ("disconnected", text(&spec["on_disconnect"])),
         ("stop grace", text(&spec["stop_grace"])),
         ("log limit", text(&spec["log_limit"])),
+        ("cpu used", found["stats"]["cpu_us"].as_u64().map(|us| words::span(Millis(us / 1000))).unwrap_or_default()),
+        ("memory used", bytes(&found["stats"]["memory_bytes"])),
+        ("memory peak", bytes(&found["stats"]["memory_peak_bytes"])),
         ("submitted", submitted.map(|at| words::moment(Timestamp(at))).unwrap_or_default()),
         ("assigned", since("assigned_at_ms")),
         ("started", since("started_at_ms")),
         ("finished", since("finished_at_ms")),
     ]
+}
+
+fn bytes(value: &Value) -> String {
+    value.as_u64().filter(|bytes| *bytes > 0).map(|bytes| Bytes(bytes).to_string()).unwrap_or_default()
 }
 
 fn group(found: &Value) -> Vec<(&'static str, String)> {

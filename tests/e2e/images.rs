@@ -1,0 +1,106 @@
+//! Containers from images, from the command line to runc and back.
+
+use std::io::Write as _;
+use std::process::Stdio;
+
+use serde_json::json;
+
+use crate::image::{busybox, fixtures};
+use crate::scene::{Scene, Server, Worker, out, until};
+
+fn worker(scene: &Scene, server: &Server) -> Worker {
+    let (images, shared) = (fixtures().display().to_string(), scene.path("shared").display().to_string());
+    std::fs::create_dir_all(&shared).expect("the folder is ours");
+    let flags = ["--cpu", "4", "--memory", "4Gi", "--runtime", "oci", "--image-root", &images, "--mount-root", &shared];
+    scene.worker(server, "w", &flags)
+}
+
+#[test]
+fn an_image_is_run_entered_measured_and_stopped() {
+    let scene = Scene::new();
+    let server = scene.server(&[]);
+    let _worker = worker(&scene, &server);
+    let ran = server.volley(&["run", "--image", &busybox()]);
+    assert!(ran.status.success() && out(&ran).contains("from the image"), "{}", out(&ran));
+    let ran = server.volley(&[
+        "run",
+        "--image",
+        &busybox(),
+        "--user",
+        "ann",
+        "--read-only",
+        "--",
+        "sh",
+        "-c",
+        "touch /x; id -u; exit 6",
+    ]);
+    assert_eq!(ran.status.code(), Some(6));
+    assert!(out(&ran).contains("Read-only file system") && out(&ran).contains("1000"), "{}", out(&ran));
+    let ran = server.volley(&["run", "--no-retry", "--image", &busybox(), "--", "no-such-command"]);
+    assert!(out(&ran).contains("command 'no-such-command' is not in image"), "{}", out(&ran));
+    let ran = server.volley(&["run", "--no-retry", "--image", "oci:/etc", "--", "true"]);
+    assert!(out(&ran).contains("--image-root"), "{}", out(&ran));
+
+    let group = server.submit(1, "echo up; sleep 1000", json!({ "image": busybox(), "stop_grace": "1s" }));
+    let id = format!("{group}-0");
+    server.until_state(&id, "running");
+    let mut exec = server.command(&["exec", "-i", &id, "--", "sh", "-c", "cat; echo bad >&2; exit 4"]);
+    let mut exec =
+        exec.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary was built");
+    exec.stdin.take().expect("piped").write_all(b"a line\n").expect("it reads");
+    let entered = exec.wait_with_output().expect("it is ours");
+    assert_eq!((entered.status.code(), out(&entered).as_str()), (Some(4), "a line\nbad\n"));
+    let failed = server.volley(&["exec", &id, "--", "no-such-command"]);
+    assert!(!failed.status.success(), "{}", out(&failed));
+    let found = server.json(&["inspect", &id]);
+    assert!(found["stats"]["memory_bytes"].as_u64() > Some(0), "{found}");
+    assert!(server.volley(&["stop", &id]).status.success());
+    assert_eq!(server.until_state(&id, "finished")["outcome_words"], "stopped");
+    let found = server.json(&["inspect", &id]);
+    assert!(found["stats"]["memory_peak_bytes"].as_u64() > Some(0), "{found}");
+    let late = server.volley(&["exec", &id, "--", "true"]);
+    assert!(out(&late).contains("does not run here any more"), "{}", out(&late));
+    server.audit();
+}
+
+#[test]
+fn a_killed_workers_containers_go_on_and_end_with_their_true_codes() {
+    let scene = Scene::new();
+    let server = scene.server(&[]);
+    let mut first = worker(&scene, &server);
+    let shared = scene.path("shared").display().to_string();
+    let script = format!("until test -e {shared}/go; do sleep 0.1; done; exit 7");
+    let more = json!({ "image": busybox(), "mounts": [format!("{shared}:{shared}")], "resources": { "cpu": "10m", "memory": "16Mi" } });
+    let group = server.submit(20, &script, more);
+    let in_state = |state: &str| {
+        until(&format!("all are {state}"), || {
+            let all = (0..20).map(|index| server.container(&format!("{group}-{index}")));
+            all.into_iter().all(|found| found["state"] == state).then_some(())
+        });
+    };
+    in_state("running");
+    first.process.kill();
+    std::fs::write(scene.path("shared/go"), "").expect("the folder is ours");
+    let _second = worker(&scene, &server);
+    in_state("finished");
+    for index in 0..20 {
+        let found = server.container(&format!("{group}-{index}"));
+        assert_eq!((&found["attempt"], &found["outcome"]["code"]), (&1.into(), &7.into()), "{found}");
+    }
+    server.audit();
+}
+
+#[test]
+fn what_names_no_image_does_not_go_to_a_worker_of_images() {
+    let scene = Scene::new();
+    let server = scene.server(&[]);
+    let _worker = worker(&scene, &server);
+    let waits = format!("{}-0", server.submit(1, "true", json!({})));
+    let fails = server.post(&json!({ "spec": { "command": "true", "user": "ann" } }));
+    assert_eq!(fails.status, 400, "{fails:?}");
+    // One that comes later has run when the first was looked at, too.
+    let ran = server.volley(&["run", "--image", &busybox()]);
+    assert!(ran.status.success(), "{}", out(&ran));
+    assert_eq!(server.container(&waits)["state"], "queued");
+    assert!(server.volley(&["stop", &waits]).status.success());
+}
