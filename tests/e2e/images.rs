@@ -97,7 +97,7 @@ fn what_names_no_image_does_not_go_to_a_worker_of_images() {
     let _worker = worker(&scene, &server);
     let waits = format!("{}-0", server.submit(1, "true", json!({})));
     let fails = server.post(&json!({ "spec": { "command": "true", "user": "ann" } }));
-    assert_eq!(fails.status, 400, "{fails:?}");
+    assert_eq!(fails.status, 422, "{fails:?}");
     // One that comes later has run when the first was looked at, too.
     let ran = server.volley(&["run", "--image", &busybox()]);
     assert!(ran.status.success(), "{}", out(&ran));

@@ -283,7 +283,6 @@ pub(crate) struct Audit {
     pruned: u64,
     violations: Vec<String>,
     /// What can be lost by how the store is set up.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
 }
 

@@ -311,9 +311,7 @@ pub(crate) fn usage(groups: &[PathBuf]) -> Option<Usage> {
     let cpu_us = unified.or_else(|| number("cpuacct.usage").map(|ns| ns / 1000));
     let peak = either("memory.peak", "memory.max_usage_in_bytes");
     let now = either("memory.current", "memory.usage_in_bytes");
-    if cpu_us.or(peak).or(now).is_none() {
-        return None;
-    }
+    cpu_us.or(peak).or(now)?;
     let memory = Bytes(now.unwrap_or_default());
     let memory_peak = Bytes(peak.unwrap_or_default()).max(memory);
     Some(Usage { cpu_us: cpu_us.unwrap_or_default(), memory, memory_peak })

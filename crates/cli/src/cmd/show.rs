@@ -84,7 +84,12 @@ fn gpus(free: &Value, capacity: &Value) -> String {
 
 /// `volley audit`; a broken law is exit code 1.
 pub async fn audit(client: &Client, format: Format) -> Result<(), CommandError> {
-    let audit = client.json(Method::GET, "/v1/audit", None).await?;
+    let mut audit = client.json(Method::GET, "/v1/audit", None).await?;
+    if audit["warnings"].as_array().is_some_and(Vec::is_empty)
+        && let Some(fields) = audit.as_object_mut()
+    {
+        fields.remove("warnings");
+    }
     match format {
         Format::Json => output::write_json_object(&audit)?,
         Format::Quiet => {}

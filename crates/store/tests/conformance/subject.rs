@@ -4,12 +4,13 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use volley_ledger::{Answer, LedgerOptions, Operation, Query, Reply};
 use volley_model::Timestamp;
-use volley_store::embedded::{EmbeddedOptions, EmbeddedStore};
+use volley_store::embedded::{EmbeddedOptions, EmbeddedStore, OpenError};
 use volley_store::redis::{RedisOptions, RedisStore};
 use volley_store::{Clock, Store};
 
@@ -56,7 +57,7 @@ impl Subject {
             let time = Arc::clone(&time);
             let clock = Clock::given(move || Timestamp(time.load(Ordering::SeqCst)));
             let options = EmbeddedOptions { ledger: ledger.clone(), clock, ..EmbeddedOptions::new(dir.path().into()) };
-            Box::pin(async { Arc::new(EmbeddedStore::open(options).expect("the files open")) as Arc<dyn Store> })
+            Box::pin(async { Arc::new(opened(options)) as Arc<dyn Store> })
         };
         Self::stored(now, Box::new(open), reopen_always)
     }
@@ -127,4 +128,19 @@ pub fn is_durable(operation: &Operation) -> bool {
         operation,
         Operation::Claim(_) | Operation::Heartbeat(_) | Operation::OpenSession(_) | Operation::LeadScaling(_)
     )
+}
+
+/// Tries of [`opened`], a millisecond apart.
+const OPEN_TRIES: u32 = 10_000;
+
+/// Another test of this process may be about to start a server: until that is done, its child holds a copy of every
+/// descriptor, the lock's among them.
+fn opened(options: EmbeddedOptions) -> EmbeddedStore {
+    for _ in 1..OPEN_TRIES {
+        match EmbeddedStore::open(options.clone()) {
+            Err(OpenError::InUse { .. }) => std::thread::sleep(Duration::from_millis(1)),
+            other => return other.expect("the files open"),
+        }
+    }
+    EmbeddedStore::open(options).expect("the files open")
 }
