@@ -66,8 +66,7 @@ pub(crate) fn offer_serves(
     if let Some((key, _)) = shape.require_labels.iter().find(differs) {
         return Err(Infeasible::Label(key.clone()));
     }
-    let oci = |labels: &BTreeMap<String, String>| labels.get(RUNTIME_LABEL).is_some_and(|value| value == RUNTIME_OCI);
-    if oci(labels) && !oci(&shape.require_labels) {
+    if is_of_images(labels) && !is_of_images(&shape.require_labels) {
         return Err(Infeasible::ImagesOnly);
     }
     capacity_serves(shape, capacity)?;
@@ -75,6 +74,12 @@ pub(crate) fn offer_serves(
         return Err(Infeasible::GpuReserved);
     }
     Ok(())
+}
+
+/// Whether labels say that images are run, and nothing else.
+#[must_use]
+pub fn is_of_images(labels: &BTreeMap<String, String>) -> bool {
+    labels.get(RUNTIME_LABEL).is_some_and(|value| value == RUNTIME_OCI)
 }
 
 fn capacity_serves(shape: &Shape, capacity: &Capacity) -> Result<(), Infeasible> {

@@ -85,7 +85,8 @@ impl<'a> Route<'a> {
                 }
             },
         }
-        if !shape.require_labels.is_empty() {
+        // Without labels to ask for, a lane's workers differ in nothing else that counts.
+        if !shape.require_labels.is_empty() || index.any_of_images {
             route.verdicts.0 = vec![None; index.classes.len()];
         }
         route

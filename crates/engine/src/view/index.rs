@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use volley_model::{
     Bytes, CpuMilli, Epoch, Free, GpuGrant, Pool, PoolName, Resources, ShapeHash, Worker, WorkerId, WorkerView,
+    is_of_images,
 };
 
 use super::{grew, is_ready};
@@ -107,6 +108,8 @@ pub(crate) struct Index {
     pub(crate) classes: Vec<Class>,
     class_of: BTreeMap<ClassKey, usize>,
     empty_classes: usize,
+    /// Some class runs images and nothing else: not every worker of a lane serves what asks for no labels.
+    pub(crate) any_of_images: bool,
     pub(crate) lanes: Vec<LaneEntry>,
     lane_of: BTreeMap<(PoolName, bool, Vec<String>), usize>,
     affinities: HashMap<String, BTreeSet<Slot>>,
@@ -349,6 +352,7 @@ impl Index {
             return *index;
         }
         let index = self.classes.len();
+        self.any_of_images |= is_of_images(&view.worker.labels);
         self.classes.push(Class { sample: view.worker.clone(), workers: 0, ready: 0 });
         self.empty_classes += 1;
         self.pools[pool].classes.push(index);

@@ -193,3 +193,16 @@ fn the_seed_chooses_among_equals_only() {
     }
     assert!(firsts.len() >= 6, "nearly all of the eight idle ones come first for some seed: {firsts:?}");
 }
+
+#[test]
+fn what_names_no_image_stays_off_workers_of_images() {
+    let images = worker("images").label(volley_model::RUNTIME_LABEL, volley_model::RUNTIME_OCI);
+    let plan = Scene::of([images.clone()]).claim(1, &shape(1000), 1).plan();
+    assert_eq!((plan.placements.len(), plan.returned.len(), plan.blocked.len()), (0, 1, 1));
+    let plan = Scene::of([images.clone(), worker("processes")]).claim(2, &shape(1000), 1).plan();
+    assert_eq!(names(&plan), ["processes", "processes"]);
+    let mut asks = shape(1000);
+    asks.require_labels.insert(volley_model::RUNTIME_LABEL.to_owned(), volley_model::RUNTIME_OCI.to_owned());
+    let plan = Scene::of([images, worker("processes")]).claim(1, &asks, 1).plan();
+    assert_eq!(names(&plan), ["images"]);
+}
