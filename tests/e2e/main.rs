@@ -8,6 +8,7 @@ mod bad_luck;
 mod commands;
 mod crashes;
 mod drain;
+mod drills;
 mod events;
 mod frozen;
 mod http;

@@ -112,8 +112,13 @@ impl Scene {
 
     /// A worker that is attached.
     pub fn worker(&self, server: &Server, name: &str, flags: &[&str]) -> Worker {
+        self.worker_at(&server.url, name, flags)
+    }
+
+    /// A worker that is attached by way of an address.
+    pub fn worker_at(&self, url: &str, name: &str, flags: &[&str]) -> Worker {
         let name = format!("{name}-{}", self.tag);
-        let mut command = self.command(&["worker", "-o", "json", "--server", &server.url, "--name", &name, "--state"]);
+        let mut command = self.command(&["worker", "-o", "json", "--server", url, "--name", &name, "--state"]);
         command.arg(self.path(&name)).args(flags).env("VOLLEY_LOG", "info");
         let (process, _) = self.start(command);
         Worker { process, name }

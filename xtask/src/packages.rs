@@ -23,6 +23,8 @@ pub const PACKAGES: &[Package] = &[
     Package { name: "busybox-static", program: "busybox", needed_by: Some("volley-agent: runtimes") },
     Package { name: "docker-registry", program: "docker-registry", needed_by: Some("volley-agent: runtimes") },
     Package { name: "prometheus", program: "prometheus", needed_by: Some("crates/cli/tests/prometheus.rs") },
+    Package { name: "strace", program: "strace", needed_by: Some("tests/e2e/drills: syncs that fail") },
+    Package { name: "faketime", program: "faketime", needed_by: Some("tests/e2e/drills: a clock that jumps") },
     Package { name: "chromium", program: "chromium", needed_by: None },
 ];
 

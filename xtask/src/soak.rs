@@ -36,6 +36,12 @@ const KINDS: &[Kind] = &[
         rounds_variable: "PROPTEST_CASES",
         rounds: 20_000,
     },
+    Kind {
+        name: "drills",
+        words: &["--package", "volley-cli", "--test", "e2e", "--", "drills::", "--nocapture", "--test-threads", "2"],
+        rounds_variable: "VOLLEY_DRILLS",
+        rounds: 50,
+    },
 ];
 
 /// What is asked for.

@@ -21,7 +21,8 @@ use super::faults::{Faults, Place};
 use super::rows::{self, Position};
 use super::tail::Tail;
 use super::{event_codec, load, schema};
-use crate::{Clock, StoreError, StoreStats};
+use crate::clock::StoreTime;
+use crate::{StoreError, StoreStats};
 
 /// Most calls of one round: bounds how long the first of them waits for the disk.
 const ROUND_CALLS_MAX: usize = 1_024;
@@ -76,7 +77,7 @@ impl Open {
 pub(super) struct Writer {
     directory: DataDirectory,
     options: LedgerOptions,
-    clock: Clock,
+    time: StoreTime,
     faults: Faults,
     disk: DiskWatch,
     hints: broadcast::Sender<Hint>,
@@ -96,7 +97,9 @@ impl Writer {
         let open = Open::load(&directory.database(), options.ledger.clone(), &tail)?;
         let disk = DiskWatch::new(directory.path().to_owned(), options.disk_free_min);
         let EmbeddedOptions { ledger, clock, faults, .. } = options;
-        Ok(Self { directory, options: ledger, clock, faults, disk, hints, counts, tail, open: Some(open) })
+        let mut time = StoreTime::new(clock);
+        time.not_before(open.ledger.counters().now);
+        Ok(Self { directory, options: ledger, time, faults, disk, hints, counts, tail, open: Some(open) })
     }
 
     /// Until the last sender is gone.
@@ -125,7 +128,7 @@ impl Writer {
                 Request::Apply(operation, answer) => match self.shortage(&operation) {
                     Some(reason) => drop(answer.send(Err(StoreError::Unavailable { reason }))),
                     None => {
-                        let (reply, changes) = open.ledger.apply(self.clock.now(), *operation);
+                        let (reply, changes) = open.ledger.apply(self.time.now(), *operation);
                         batch.absorb(changes, &mut open.known);
                         replies.push((reply, answer));
                     }
