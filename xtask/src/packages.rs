@@ -18,7 +18,11 @@ pub struct Package {
 
 /// All packages that the plan of the project names.
 pub const PACKAGES: &[Package] = &[
-    Package { name: "redis-server", program: "redis-server", needed_by: Some("volley-store: conformance") },
+    Package {
+        name: "redis-server",
+        program: "redis-server",
+        needed_by: Some("volley-store: conformance; crates/cli/tests/bench.rs"),
+    },
     Package { name: "runc", program: "runc", needed_by: Some("volley-agent: runtimes") },
     Package { name: "busybox-static", program: "busybox", needed_by: Some("volley-agent: runtimes") },
     Package { name: "docker-registry", program: "docker-registry", needed_by: Some("volley-agent: runtimes") },

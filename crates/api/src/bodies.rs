@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
-use volley_control::TurnStats;
 use volley_control::ledger::{self, ContainerRecord, EventKind, GroupRecord, TenantRecord, WorkerRecord};
 use volley_control::store::StoreStats;
+use volley_control::{TurnStats, TurnTimes};
 use volley_model::{Capacity, Free, GpuGrant, Outcome, Tenant, Token, WaitReason};
 
 /// A container.
@@ -334,6 +334,26 @@ pub(crate) struct Turns {
     /// Fleet views made anew.
     reloads: u64,
     sizes: Vec<BatchSize>,
+    /// The last turns that wrote something, oldest first.
+    recent: Vec<RecentTurn>,
+}
+
+/// What one turn took, in microseconds.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RecentTurn {
+    /// That were planned.
+    containers: u64,
+    claim_us: u64,
+    plan_us: u64,
+    commit_us: u64,
+}
+
+impl From<&TurnTimes> for RecentTurn {
+    fn from(times: &TurnTimes) -> Self {
+        let us = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let (claim_us, plan_us, commit_us) = (us(times.claim), us(times.plan), us(times.commit));
+        Self { containers: times.containers, claim_us, plan_us, commit_us }
+    }
 }
 
 /// Batches of at most so many containers, and more than the size before.
@@ -367,6 +387,7 @@ impl Stats {
             commits: turns.commits,
             reloads: turns.reloads,
             sizes: sizes.map(size).collect(),
+            recent: turns.recent.iter().map(RecentTurn::from).collect(),
         };
         let (operations, reads, transactions) = (store.operations, store.reads, store.transactions);
         Self { version: 1, turns, store: StoreCounts { operations, reads, transactions } }

@@ -1,21 +1,32 @@
 //! `bench burst`: a real server in a process of its own, simulated workers (real agents with a
 //! runtime that runs nothing) in another, and real gRPC clients in this one. Every figure is as
-//! the client, the workers or the server's own counts saw it. Knows nothing of the command line.
+//! the client, the workers, the server's own counts or Redis saw it. Knows nothing of the command
+//! line.
 
 use std::path::PathBuf;
 
+use volley_model::Millis;
+
 mod clock;
+mod counts;
 mod disk;
 mod figures;
+mod idle;
 mod load;
 mod measure;
+mod outcome;
 mod processes;
+mod redis;
+mod registered;
 mod scene;
+mod servers;
 mod simulated;
 
 pub use clock::Percentiles;
-pub use figures::{BatchSize, BurstCase, BurstRun, CpuTime, Memory, MemoryGrowth};
-pub use processes::Programs;
+pub use figures::{BatchSize, BurstCase, BurstRun, CpuTime, Memory, MemoryGrowth, TurnFigures};
+pub use idle::{IdleBench, IdleRun, idle};
+pub use processes::{Programs, StorePlace};
+pub use redis::{RedisFigures, RedisServer};
 pub use simulated::{SimulatedError, SimulatedWorkers, simulated_workers};
 
 use crate::{Report, Runs, Submit};
@@ -37,6 +48,16 @@ pub struct BurstBench {
     pub rate: Option<Rate>,
     /// Bursts that are measured on one server, after one that warms it.
     pub repetitions: usize,
+    /// Server processes; clients and workers are spread over them.
+    pub servers: usize,
+    /// The Redis that they share; the embedded store when `None`.
+    pub redis: Option<RedisServer>,
+    /// Workers that are registered besides, and take nothing.
+    pub registered_workers: u32,
+    /// The emptiest worker that fits is chosen, not the fullest.
+    pub spread: bool,
+    /// A container runs so long on its simulated worker.
+    pub run_for: Millis,
     /// How the server gathers its batches, as it was told.
     pub batching: BurstBatching,
     /// Where the stores' directories are made; its disk is part of what is measured.
@@ -142,14 +163,36 @@ fn obtained(options: &BurstBench) -> String {
              wall_ms is from the first submit sent to the last finish that the client saw."
         ),
     };
+    let servers = match &options.redis {
+        None => "a real server process with its embedded store, every acknowledgement on disk".to_owned(),
+        Some(redis) => {
+            let registered = match options.registered_workers {
+                0 => String::new(),
+                count => format!(
+                    "; {count} more workers are registered in the store, with a lease of a day, and offer too little \
+                     for any container"
+                ),
+            };
+            format!(
+                "{} real server processes on one cell of {}; clients and workers are spread over the servers, one \
+                 stream of ends comes from the first{registered}",
+                options.servers,
+                redis.words()
+            )
+        }
+    };
+    let runs = match options.run_for {
+        Millis(0) => "reports each container as ended at once".to_owned(),
+        run_for => format!("reports each container as ended after {run_for}"),
+    };
     format!(
-        "a real server process with its embedded store, every acknowledgement on disk; gRPC clients in the bench's \
-         process that submit over 4 connections and watch one stream of ends; simulated workers: real agents on \
-         streams of their own, in one other process, with a runtime that runs nothing and reports each container as \
-         ended at once. {how} submit_to_assigned is by the calendar in whole milliseconds of the server's record; \
-         submit_to_delivered is when the agent was told to start the container; submit_to_finished is when the client \
-         heard of the end. Up to {} containers are one group, shapes taking turns; more are a group for each shape. \
-         All processes share the machine.",
+        "{servers}; gRPC clients in the bench's process that submit over 4 connections (as many for each server as for \
+         any other) and watch one stream of ends; simulated workers: real agents on streams of their own, in one other \
+         process, with a runtime that runs nothing and {runs}. {how} submit_to_assigned and submit_to_started are by \
+         the calendar in whole milliseconds of the server's record (what ends at once is never recorded as running: \
+         --run-for 1ms); submit_to_delivered is when the agent was told to \
+         start the container; submit_to_finished is when the client heard of the end. Up to {} containers are one \
+         group, shapes taking turns; more are a group for each shape. All processes share the machine.",
         scene::ONE_GROUP_MAX
     )
 }

@@ -9,7 +9,7 @@ mod report;
 pub mod seed;
 mod submit;
 
-pub use burst::{BurstBench, BurstError, BurstProgress, BurstRun, burst};
+pub use burst::{BurstBench, BurstError, BurstProgress, BurstRun, IdleBench, IdleRun, burst, idle};
 pub use compare::{Compared, Comparison, compare};
 pub use engine::{EngineBench, EngineRun, WrongPlan, engine};
 pub use report::{Machine, Measure, REPORT_VERSION, Report, ReportError, Runs, Spread, Table};

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BurstRun, EngineRun, SeedRun};
+use crate::{BurstRun, EngineRun, IdleRun, SeedRun};
 
 /// Grows when a field changes its meaning or goes.
 pub const REPORT_VERSION: u32 = 1;
@@ -60,6 +60,8 @@ pub enum Runs {
     Engine(Vec<EngineRun>),
     /// Of `bench burst`.
     Burst(Vec<BurstRun>),
+    /// Of `bench idle`.
+    Idle(Vec<IdleRun>),
     /// Of `bench seed`.
     Seed(Vec<SeedRun>),
 }
@@ -152,6 +154,9 @@ impl Report {
             Runs::Burst(runs) => {
                 Table { header: BurstRun::HEADER.to_vec(), rows: runs.iter().map(BurstRun::cells).collect() }
             }
+            Runs::Idle(runs) => {
+                Table { header: IdleRun::HEADER.to_vec(), rows: runs.iter().map(IdleRun::cells).collect() }
+            }
             Runs::Seed(runs) => {
                 Table { header: SeedRun::HEADER.to_vec(), rows: runs.iter().map(SeedRun::cells).collect() }
             }
@@ -164,6 +169,7 @@ impl Report {
         match &self.runs {
             Runs::Engine(runs) => runs.iter().map(|run| (run.case.to_string(), run.measures())).collect(),
             Runs::Burst(runs) => runs.iter().map(|run| (run.case.to_string(), run.measures())).collect(),
+            Runs::Idle(runs) => runs.iter().map(|run| (run.to_string(), run.measures())).collect(),
             Runs::Seed(runs) => runs.iter().map(|run| (run.case.to_string(), run.measures())).collect(),
         }
     }

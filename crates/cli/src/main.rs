@@ -93,7 +93,7 @@ async fn command(cli: Cli, known: Known) -> Result<(), CommandError> {
         Command::Uncordon(name) => cmd::change::cordon(&name, "uncordon", client, format).await,
         Command::Drain(drain) => cmd::change::drain(&drain, client, format).await,
         Command::Bench(bench) => cmd::bench::bench(*bench, format).await,
-        Command::SimulatedWorkers(workers) => cmd::bench::workers(&workers, &access.server).await,
+        Command::SimulatedWorkers(workers) => cmd::bench::workers_process(&workers).await,
         Command::Pools(pools) => cmd::pools::pools(&pools, client, format).await,
         Command::Plan(plan) => cmd::plan::plan(&plan, client, format).await,
         Command::Backup(backup) => cmd::change::backup(&backup, client, format).await,

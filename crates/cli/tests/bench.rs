@@ -53,6 +53,34 @@ fn a_burst_is_measured_from_the_client_to_the_workers_and_back() {
 }
 
 #[test]
+fn a_burst_on_two_servers_of_one_redis_is_measured() {
+    let shared = ["--store", "redis", "--servers", "2", "--registered-workers", "50", "--spread", "--run-for", "20ms"];
+    let small = ["--containers", "40", "--workers", "4", "--repetitions", "1", "--submit", "single"];
+    let report = json(&[&["bench", "burst"], &shared[..], &small[..]].concat());
+    assert!(report["obtained"].as_str().is_some_and(|how| how.contains("appendfsync always")), "{report}");
+    let run = &report["runs"][0];
+    assert_eq!((&run["servers"], &run["store"], &run["lost"]), (&2.into(), &"redis".into(), &0.into()), "{run}");
+    assert_eq!((&run["redis"]["appendfsync"], &run["turn_calls_per_batch"]), (&"always".into(), &2.0.into()), "{run}");
+    let of_redis = |field: &str| run["redis"][field].as_f64().unwrap_or_else(|| panic!("no {field} in {run}"));
+    assert!(of_redis("used_memory_bytes") > 1e5 && of_redis("commands_per_container") > 0.0, "{run}");
+    assert!(run["turn"]["claim_and_commit_ms"].as_f64().is_some_and(|ms| ms > 0.0), "{run}");
+    assert!(run["submit_to_started_ms"]["p50"].as_f64().is_some(), "{run}");
+}
+
+#[test]
+fn an_idle_backlog_is_measured_too() {
+    let small = ["--containers", "500", "--shapes", "3", "--workers", "2", "--seconds", "1"];
+    let report = json(&[&["bench", "idle", "--store", "redis"], &small[..]].concat());
+    let run = &report["runs"][0];
+    assert_eq!(
+        (&run["containers"], &run["store"], &run["seconds"]),
+        (&500.into(), &"redis".into(), &1.into()),
+        "{run}"
+    );
+    assert!(run["redis_percent"].as_f64().is_some() && run["servers_percent"].as_f64().is_some(), "{run}");
+}
+
+#[test]
 fn a_steady_rate_is_measured_too() {
     let report = json(&["bench", "burst", "--rate", "200", "--seconds", "1", "--workers", "2", "--shapes", "3"]);
     let run = &report["runs"][0];
@@ -92,9 +120,11 @@ fn a_saved_report_compared_with_itself_says_one() {
 
 #[test]
 fn what_cannot_be_measured_is_refused_in_one_line() {
-    let cases: [(&[&str], &str); 4] = [
-        (&["bench", "burst", "--store", "redis"], "--store redis"),
+    let cases: [(&[&str], &str); 6] = [
         (&["bench", "burst", "--servers", "2"], "--servers 2"),
+        (&["bench", "burst", "--registered-workers", "2"], "--registered-workers"),
+        (&["bench", "idle", "--store", "redis", "--redis-server", "/nonexistent"], "/nonexistent"),
+        (&["bench", "idle", "--redis-url", "redis://127.0.0.1:1"], "--store redis"),
         (&["bench", "compare", "/nonexistent", "/nonexistent"], "/nonexistent"),
         (&["bench", "burst", "--containers", "1", "--dir", "/nonexistent"], "/nonexistent"),
     ];

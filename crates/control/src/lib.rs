@@ -26,7 +26,7 @@ pub use options::{Options, Profile};
 pub use outlook::{DryRun, Explanation, RunOutlook};
 pub use random::Random;
 pub use scale::ScaleOptions;
-pub use turn_stats::TurnStats;
+pub use turn_stats::{TurnStats, TurnTimes};
 pub use why::{Part, Why};
 
 /// What is planned and explained.

@@ -14,6 +14,7 @@ use volley_store::{StoreError, StoreExt};
 use crate::arrivals::Closing;
 use crate::control::UNKNOWN_RETRIES;
 use crate::counted;
+use crate::turn_stats::TurnTimes;
 use crate::{Control, Options};
 
 /// Most fleet changes of one claim.
@@ -84,7 +85,8 @@ impl Control {
         let metrics = &self.options.metrics.turn;
         let started = Instant::now();
         let claimed = self.call_again(claim).await?.map_err(on_session)?;
-        metrics.phase.observe(["claim"], started.elapsed());
+        let mut times = TurnTimes { claim: started.elapsed(), ..TurnTimes::default() };
+        metrics.phase.observe(["claim"], times.claim);
         self.turns.on_claim(claimed.fleet.reload);
         counted::on_changes(metrics, &claimed.fleet);
         let started = Instant::now();
@@ -95,7 +97,8 @@ impl Control {
         let shapes: Vec<(ShapeHash, Arc<Shape>)> =
             memory.shapes.iter().map(|(hash, shape)| (*hash, Arc::clone(shape))).collect();
         let plan = self.plan(memory, &claimed, &containers, &shapes);
-        metrics.phase.observe(["plan"], started.elapsed());
+        (times.plan, times.containers) = (started.elapsed(), containers.len() as u64);
+        metrics.phase.observe(["plan"], times.plan);
         if !containers.is_empty() {
             metrics.batch.observe(containers.len() as f64);
         }
@@ -107,9 +110,7 @@ impl Control {
             metrics.turns.add_one(["idle"]);
             return Ok(more);
         }
-        let started = Instant::now();
-        let refused = self.commit(memory, plan).await?;
-        metrics.phase.observe(["commit"], started.elapsed());
+        let refused = self.commit(memory, plan, times).await?;
         memory.shapes.retain(|hash, _| memory.carried.values().any(|claimed| claimed.shape == *hash));
         Ok(more || refused)
     }
@@ -136,7 +137,7 @@ impl Control {
     }
 
     /// Commits a plan and books its verdicts; whether something was refused or given back.
-    async fn commit(&self, memory: &mut Memory, plan: Plan) -> Result<bool, Broken> {
+    async fn commit(&self, memory: &mut Memory, plan: Plan, mut times: TurnTimes) -> Result<bool, Broken> {
         memory.commits = memory.commits.next();
         let placements: Vec<Placement> = plan
             .placements
@@ -162,8 +163,11 @@ impl Control {
             holds: plan.holds.clone(),
         };
         let blocked = !commit.blocked.is_empty();
+        let started = Instant::now();
         let reply: CommitReply = self.call_again(commit).await?.map_err(on_session)?;
+        times.commit = started.elapsed();
         let metrics = &self.options.metrics.turn;
+        metrics.phase.observe(["commit"], times.commit);
         let mut refused = 0;
         let mut placed_of: BTreeMap<ShapeHash, u64> = BTreeMap::new();
         for ((planned, placement), verdict) in plan.placements.iter().zip(&placements).zip(&reply.placements) {
@@ -191,7 +195,7 @@ impl Control {
         }
         let placed = placements.len() - refused;
         self.rates.note(reply.now, &placed_of);
-        self.turns.on_commit(placed, refused);
+        self.turns.on_commit(placed, refused, times);
         self.drain_rate.placed(placed as u64);
         metrics.turns.add_one([if placed > 0 { "placed" } else { "idle" }]);
         metrics.placements.add(placed as u64);

@@ -1,10 +1,27 @@
 //! Counts of turns since the server's start, for the bench and for people. Knows nothing of
 //! how a turn goes.
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Sizes of batches are counted by powers of two, up to this one and above.
 const SIZES: usize = 15;
+/// Of so many turns the times are kept: some seconds of a busy server.
+const RECENT_MAX: usize = 256;
+
+/// What one turn that wrote something took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TurnTimes {
+    /// Containers that were planned.
+    pub containers: u64,
+    /// From the claim to its answer.
+    pub claim: Duration,
+    /// In memory, between the two calls.
+    pub plan: Duration,
+    /// From the commit to its answer.
+    pub commit: Duration,
+}
 
 /// Counts of turns since the start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,6 +44,8 @@ pub struct TurnStats {
     pub reloads: u64,
     /// Batches of 1, 2, up to 4, up to 8 containers and so on; the last counts all that are larger.
     pub sizes: [u64; SIZES],
+    /// The last turns that wrote something, oldest first.
+    pub recent: VecDeque<TurnTimes>,
 }
 
 impl TurnStats {
@@ -73,8 +92,12 @@ impl TurnCounts {
     }
 
     /// A commit was answered.
-    pub(crate) fn on_commit(&self, placed: usize, refused: usize) {
+    pub(crate) fn on_commit(&self, placed: usize, refused: usize, times: TurnTimes) {
         let mut stats = self.lock();
+        if stats.recent.len() == RECENT_MAX {
+            stats.recent.pop_front();
+        }
+        stats.recent.push_back(times);
         stats.commits += 1;
         stats.refused += refused as u64;
         if placed > 0 {
@@ -91,7 +114,7 @@ mod tests {
     fn batches_are_counted_by_their_size() {
         let counts = TurnCounts::default();
         for placed in [1, 2, 3, 4, 5, 1_000, 1_000_000, 0] {
-            counts.on_commit(placed, 1);
+            counts.on_commit(placed, 1, TurnTimes::default());
         }
         let stats = counts.stats();
         assert_eq!((stats.batches, stats.commits, stats.refused, stats.largest), (7, 8, 8, 1_000_000));
@@ -100,6 +123,7 @@ mod tests {
             stats.sizes[index]
         };
         assert_eq!([1, 2, 4, 8, 1024].map(counted), [1, 1, 2, 1, 1]);
+        assert_eq!(stats.recent.len(), 8);
         assert_eq!((stats.sizes[SIZES - 1], TurnStats::size_up_to(SIZES - 1)), (1, None));
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BurstBench, Percentiles, scene};
+use super::{BurstBench, Percentiles, RedisFigures, scene};
 use crate::{Measure, Spread, Submit};
 
 /// What was run.
@@ -30,6 +30,15 @@ pub struct BurstCase {
     pub servers: usize,
     /// Which one.
     pub store: String,
+    /// Workers that were registered besides, and took nothing.
+    #[serde(default)]
+    pub registered_workers: u32,
+    /// The emptiest worker was chosen, not the fullest.
+    #[serde(default)]
+    pub spread: bool,
+    /// How long a container ran.
+    #[serde(default)]
+    pub run_for_ms: u64,
     /// Containers a second; none for a burst.
     pub rate: Option<u64>,
     /// For how long.
@@ -48,8 +57,11 @@ impl BurstCase {
             profile: options.batching.profile.clone(),
             max_size: options.batching.max_size,
             window_ms: options.batching.window_ms,
-            servers: 1,
-            store: "embedded".to_owned(),
+            servers: options.servers,
+            store: if options.redis.is_some() { "redis" } else { "embedded" }.to_owned(),
+            registered_workers: options.registered_workers,
+            spread: options.spread,
+            run_for_ms: options.run_for.0,
             rate: options.rate.map(|rate| rate.per_second),
             seconds: options.rate.map(|rate| rate.seconds),
         }
@@ -63,7 +75,8 @@ impl fmt::Display for BurstCase {
         if let (Some(rate), Some(seconds)) = (self.rate, self.seconds) {
             write!(f, ", {rate}/s for {seconds} s")?;
         }
-        write!(f, ", {profile}, at most {} a batch, {store}", self.max_size)
+        write!(f, ", {profile}, at most {} a batch, {store}", self.max_size)?;
+        if self.servers > 1 { write!(f, ", {} servers", self.servers) } else { Ok(()) }
     }
 }
 
@@ -79,7 +92,7 @@ pub struct BatchSize {
 /// Most bytes that the processes held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
-    /// The server.
+    /// The servers.
     pub server: u64,
     /// The simulated workers, all in one process.
     pub workers: u64,
@@ -90,8 +103,11 @@ pub struct Memory {
 /// Milliseconds of processor time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct CpuTime {
-    /// The server.
+    /// The servers.
     pub server: f64,
+    /// Redis.
+    #[serde(default)]
+    pub redis: f64,
     /// The simulated workers, all in one process.
     pub workers: f64,
     /// The clients.
@@ -107,6 +123,23 @@ pub struct MemoryGrowth {
     pub half: u64,
     /// At the end.
     pub end: u64,
+}
+
+/// Medians of the turns that wrote something, as the servers saw them, in milliseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct TurnFigures {
+    /// Containers planned.
+    pub containers: f64,
+    /// From the claim to its answer.
+    pub claim_ms: f64,
+    /// In memory.
+    pub plan_ms: f64,
+    /// From the commit to its answer.
+    pub commit_ms: f64,
+    /// Claim and commit of the same turn, together.
+    pub claim_and_commit_ms: f64,
+    /// Turns looked at.
+    pub turns: usize,
 }
 
 /// One case and its figures: medians of the repetitions.
@@ -127,6 +160,9 @@ pub struct BurstRun {
     pub submit_to_assigned_ms: Option<Percentiles>,
     /// Until the agent was told to start it.
     pub submit_to_delivered_ms: Percentiles,
+    /// Until it ran, as `submit_to_assigned_ms`.
+    #[serde(default)]
+    pub submit_to_started_ms: Option<Percentiles>,
     /// Until the client heard of its end.
     pub submit_to_finished_ms: Percentiles,
     /// The best and the worst repetition's 99th percentile.
@@ -137,6 +173,9 @@ pub struct BurstRun {
     pub batch_sizes: Vec<BatchSize>,
     /// Store calls of the turns that had something to do, over the batches.
     pub turn_calls_per_batch: f64,
+    /// What a turn took.
+    #[serde(default)]
+    pub turn: Option<TurnFigures>,
     /// Claims that found nothing to do.
     pub claims_idle: u64,
     /// All store calls of the server: also submits, reports, takes and reads of clients.
@@ -145,6 +184,9 @@ pub struct BurstRun {
     pub transactions: u64,
     /// Placements that the store refused at commit.
     pub refusals: u64,
+    /// Of all placements that were tried, in all repetitions.
+    #[serde(default)]
+    pub refusals_percent: f64,
     /// Fleet views made anew.
     pub fleet_reloads: u64,
     /// Acknowledged containers without an end, in all repetitions.
@@ -157,6 +199,9 @@ pub struct BurstRun {
     pub server_rss_bytes: Option<MemoryGrowth>,
     /// Of the store's disk, by a probe before the run.
     pub fdatasync_ms_p50: f64,
+    /// What the shared store used.
+    #[serde(default)]
+    pub redis: Option<RedisFigures>,
     /// How often.
     pub repetitions: usize,
 }
@@ -178,9 +223,11 @@ impl BurstRun {
         "batches",
         "turn calls",
         "store calls",
+        "claim+commit ms",
         "refused",
         "lost",
         "server MB",
+        "redis us each",
     ];
 
     /// As a row of a table.
@@ -198,13 +245,15 @@ impl BurstRun {
             format!("{:.1}", finished.p50),
             format!("{:.1}", finished.p99),
             format!("{:.1}", finished.max),
-            format!("{:.1}", self.cpu_ms.server + self.cpu_ms.workers + self.cpu_ms.bench),
+            format!("{:.1}", self.cpu_ms.server + self.cpu_ms.redis + self.cpu_ms.workers + self.cpu_ms.bench),
             self.batches.to_string(),
             format!("{:.2}", self.turn_calls_per_batch),
             self.store_calls.to_string(),
-            self.refusals.to_string(),
+            self.turn.map_or_else(String::new, |turn| format!("{:.2}", turn.claim_and_commit_ms)),
+            format!("{:.2} %", self.refusals_percent),
             self.lost.to_string(),
             (self.peak_rss_bytes.server / 1_000_000).to_string(),
+            self.redis.as_ref().map_or_else(String::new, |redis| format!("{:.1}", redis.cpu_us_per_container)),
         ]
     }
 

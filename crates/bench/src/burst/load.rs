@@ -55,11 +55,12 @@ fn refused(status: tonic::Status) -> BurstError {
 }
 
 impl Load {
-    pub(super) async fn connect(url: &str) -> Result<Self, BurstError> {
+    /// As many connections to each server as to any other.
+    pub(super) async fn connect(urls: &[String]) -> Result<Self, BurstError> {
         let unreachable = |error: tonic::transport::Error| BurstError::Server(error.to_string());
-        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(unreachable)?.tcp_nodelay(true);
         let mut clients = Vec::new();
-        for _ in 0..CONNECTIONS {
+        for url in urls.iter().cycle().take(CONNECTIONS.next_multiple_of(urls.len().max(1))) {
+            let endpoint = Endpoint::from_shared(url.clone()).map_err(unreachable)?.tcp_nodelay(true);
             let channel = endpoint.connect().await.map_err(unreachable)?;
             clients.push(VolleyClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX));
         }
@@ -76,10 +77,19 @@ impl Load {
         let mut seen = Seen { sent: parts.iter().map(|(_, count)| u64::from(*count)).sum(), ..Seen::default() };
         let mut submits = Submits::default();
         for (number, (request, count)) in parts.into_iter().enumerate() {
-            submits.send(self.clients[number % CONNECTIONS].clone(), request, count);
+            submits.send(self.clients[number % self.clients.len()].clone(), request, count);
         }
         self.until_ended(&mut seen, &mut submits).await?;
         Ok(seen)
+    }
+
+    /// Sends, and waits until all is acknowledged.
+    pub(super) async fn submit(&mut self, requests: Vec<SubmitRequest>) -> Result<(), BurstError> {
+        for (number, request) in requests.into_iter().enumerate() {
+            let at = number % self.clients.len();
+            self.clients[at].submit(request).await.map_err(refused)?;
+        }
+        Ok(())
     }
 
     /// Sends at a rate, however the server keeps up, and waits for all ends. `progress` is told of the seconds.
@@ -101,7 +111,7 @@ impl Load {
                     let due = (Instant::now().since_ms(begin) * rate.per_second as f64 / 1e3) as u64;
                     let due = due.min(total).saturating_sub(seen.sent) as usize;
                     for (request, count) in scene::submissions(due.min(scene::ONE_GROUP_MAX), shapes, submit) {
-                        let client = &self.clients[submits.sent % CONNECTIONS];
+                        let client = &self.clients[submits.sent % self.clients.len()];
                         submits.send(client.clone(), request, count);
                         seen.sent += u64::from(count);
                     }
@@ -146,27 +156,37 @@ impl Load {
         Ok(())
     }
 
-    /// When each container was first assigned, by the server's calendar, from its record after an event.
-    pub(super) async fn assigned_ms(
-        &mut self,
-        after: u64,
-        containers: usize,
-    ) -> Result<HashMap<ContainerId, u64>, BurstError> {
+    /// When each container was first assigned and first ran, by the server's calendar, from its record after an event.
+    pub(super) async fn record(&mut self, after: u64, containers: usize) -> Result<Recorded, BurstError> {
         let request = WatchEventsRequest { after: Some(after), all_states: true };
         let mut record = self.clients[0].watch_events(request).await.map_err(refused)?.into_inner();
-        let mut assigned = HashMap::with_capacity(containers);
-        while assigned.len() < containers {
+        let (mut recorded, mut finished) = (Recorded::default(), 0);
+        while finished < containers {
             let page = tokio::time::timeout(PATIENCE, record.message()).await;
             let page = page.map_err(|_| BurstError::Server("its record of events is not complete".to_owned()))?;
             for event in page.map_err(refused)?.unwrap_or_default().events {
-                if event.state == "assigned" {
-                    let container = ContainerId { group: GroupId(event.group), index: event.index };
-                    assigned.entry(container).or_insert(event.at_ms);
-                }
+                let container = ContainerId { group: GroupId(event.group), index: event.index };
+                let times = match event.state.as_str() {
+                    "assigned" => &mut recorded.assigned,
+                    "running" => &mut recorded.started,
+                    "finished" => {
+                        finished += 1;
+                        continue;
+                    }
+                    _ => continue,
+                };
+                times.entry(container).or_insert(event.at_ms);
             }
         }
-        Ok(assigned)
+        Ok(recorded)
     }
+}
+
+/// Milliseconds of the calendar.
+#[derive(Debug, Default)]
+pub(super) struct Recorded {
+    pub(super) assigned: HashMap<ContainerId, u64>,
+    pub(super) started: HashMap<ContainerId, u64>,
 }
 
 type Submitted = Result<(GroupId, Sent), BurstError>;

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
@@ -19,11 +19,25 @@ const END_WAIT: Duration = Duration::from_secs(10);
 /// Between two looks at whether it has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
+/// Where a server keeps its state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StorePlace {
+    /// In a folder of its own.
+    Folder(PathBuf),
+    /// In a cell of a Redis, together with other servers.
+    Redis {
+        /// As `volley serve --store` takes it.
+        url: String,
+        /// Of all servers of the bench.
+        cell: String,
+    },
+}
+
 /// How the processes are started; known to the command line.
 pub trait Programs {
-    /// A server on a free loopback port, with its store in this directory. The first line that it writes to standard
-    /// error has its `http://` address.
-    fn server(&self, data: &Path) -> Command;
+    /// A server on a free loopback port, with its store there. A line that it writes to standard error has its
+    /// `http://` address; warnings may come before.
+    fn server(&self, place: &StorePlace) -> Command;
 
     /// A process that calls [`simulated_workers`](super::simulated_workers).
     fn workers(&self, workers: &super::SimulatedWorkers) -> Command;
@@ -34,7 +48,7 @@ fn failed(what: &'static str) -> impl Fn(io::Error) -> BurstError {
 }
 
 /// A child that does not outlive its owner.
-struct Process(Child);
+pub(super) struct Process(pub(super) Child);
 
 impl Process {
     fn status(&self, field: &str) -> u64 {
@@ -94,17 +108,24 @@ pub(super) struct ServerProcess {
 }
 
 impl ServerProcess {
-    pub(super) fn start(programs: &dyn Programs, data: &Path) -> Result<Self, BurstError> {
+    pub(super) fn start(programs: &dyn Programs, place: &StorePlace) -> Result<Self, BurstError> {
         let failed = failed("the server");
-        let mut child = programs.server(data).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+        let mut child =
+            programs.server(place).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
         let stderr = child.as_mut().ok().and_then(|child| child.stderr.take());
         let process = Process(child.map_err(&failed)?);
         let mut stderr = BufReader::new(stderr.ok_or_else(|| failed(io::ErrorKind::BrokenPipe.into()))?);
-        let mut line = String::new();
-        stderr.read_line(&mut line).map_err(&failed)?;
-        let url = line.split_ascii_whitespace().find(|word| word.starts_with("http://"));
-        let url = url.ok_or_else(|| failed(io::Error::other(format!("it says: {}", line.trim()))))?;
-        let url = url.trim_end_matches([';', ',']).to_owned();
+        let mut said = String::new();
+        let url = loop {
+            let mut line = String::new();
+            if stderr.read_line(&mut line).map_err(&failed)? == 0 {
+                return Err(failed(io::Error::other(format!("it says: {}", said.trim()))));
+            }
+            if let Some(url) = line.split_ascii_whitespace().find(|word| word.starts_with("http://")) {
+                break url.trim_end_matches([';', ',']).to_owned();
+            }
+            said.push_str(&line);
+        };
         // What else it says is said here too, and its pipe is kept empty.
         std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {

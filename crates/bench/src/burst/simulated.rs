@@ -22,14 +22,16 @@ pub(super) const DELIVERIES: &str = "deliveries";
 /// What the process of simulated workers is told when it starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SimulatedWorkers {
-    /// Where the server answers.
-    pub server: String,
+    /// Where the servers answer; workers take turns.
+    pub servers: Vec<String>,
     /// How many.
     pub workers: usize,
     /// Containers at a time, of each.
     pub slots: u32,
     /// Distinct shapes that they have room for.
     pub shapes: usize,
+    /// How long a container runs.
+    pub run_for: Millis,
 }
 
 /// Why the process ends early.
@@ -52,11 +54,12 @@ pub async fn simulated_workers(options: SimulatedWorkers) -> Result<(), Simulate
     let (attached, mut told) = mpsc::unbounded_channel();
     let (shutdown, ending) = watch::channel(0);
     let mut agents = JoinSet::new();
+    let ends = ends_after(options.run_for);
     for number in 0..options.workers {
         let (sender, happened) = mpsc::unbounded_channel();
-        let runtime = NoOp { happened: sender, deliveries: Arc::clone(&deliveries) };
+        let runtime = NoOp { happened: sender, deliveries: Arc::clone(&deliveries), ends: ends.clone() };
         let worker = worker(number, &options);
-        let server = options.server.clone();
+        let server = options.servers[number % options.servers.len()].clone();
         let attached = Some(attached.clone());
         let options = WorkerOptions {
             server: ServerAccess::open(&server),
@@ -150,10 +153,32 @@ pub(super) fn read(line: &str) -> Option<(ContainerId, Instant)> {
     Some((ContainerId { group, index }, Instant(words.next()?.parse().ok()?)))
 }
 
+/// Told to whoever started an attempt.
+type Told = mpsc::UnboundedSender<(ContainerId, Attempt, Happened)>;
+
+const WELL: Happened = Happened::Ended(Outcome::Exited { code: 0, signal: None });
+
+/// Ends containers that run for a while, in the order in which they began; `None` when they end at once.
+fn ends_after(run_for: Millis) -> Option<mpsc::UnboundedSender<(tokio::time::Instant, Told, ContainerId, Attempt)>> {
+    if run_for == Millis(0) {
+        return None;
+    }
+    let (sender, mut running) = mpsc::unbounded_channel::<(tokio::time::Instant, Told, ContainerId, Attempt)>();
+    tokio::spawn(async move {
+        while let Some((began, told, container, attempt)) = running.recv().await {
+            tokio::time::sleep_until(began + run_for.to_duration()).await;
+            // Closed only when the agent ends.
+            let _ = told.send((container, attempt, WELL));
+        }
+    });
+    Some(sender)
+}
+
 /// Notes when each container came, and runs nothing.
 struct NoOp {
-    happened: mpsc::UnboundedSender<(ContainerId, Attempt, Happened)>,
+    happened: Told,
     deliveries: Deliveries,
+    ends: Option<mpsc::UnboundedSender<(tokio::time::Instant, Told, ContainerId, Attempt)>>,
 }
 
 impl Runtime for NoOp {
@@ -164,9 +189,15 @@ impl Runtime for NoOp {
     fn start(&self, launch: Launch) {
         let Launch { container, attempt, .. } = launch;
         self.deliveries.lock().unwrap_or_else(PoisonError::into_inner).push((container, Instant::now()));
-        for happened in [Happened::Running, Happened::Ended(Outcome::Exited { code: 0, signal: None })] {
-            // Closed only when the agent ends.
-            let _ = self.happened.send((container, attempt, happened));
+        // Closed only when the agent ends.
+        let _ = self.happened.send((container, attempt, Happened::Running));
+        match &self.ends {
+            None => {
+                let _ = self.happened.send((container, attempt, WELL));
+            }
+            Some(ends) => {
+                let _ = ends.send((tokio::time::Instant::now(), self.happened.clone(), container, attempt));
+            }
         }
     }
 

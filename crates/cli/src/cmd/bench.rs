@@ -3,6 +3,8 @@
 mod burst;
 mod compare;
 mod engine;
+mod idle;
+mod program;
 mod seed;
 
 use std::path::PathBuf;
@@ -16,7 +18,7 @@ use crate::command_error::CommandError;
 use crate::fleet::interrupted;
 use crate::output::{self, Format};
 
-pub use burst::{WORKERS_COMMAND, Workers, workers};
+pub use program::{WORKERS_COMMAND, Workers, workers_process};
 
 /// Between two frames of the spinner, so that a long repetition is seen to go on.
 const TICK: Duration = Duration::from_millis(200);
@@ -34,6 +36,8 @@ enum What {
     Engine(engine::Engine),
     /// Bursts on a real server with real clients and simulated workers, each in a process of its own.
     Burst(burst::Burst),
+    /// What servers, store and workers use while a backlog waits that fits nowhere.
+    Idle(idle::Idle),
     /// The published case: a hundred containers onto ten workers, with each batching and one by one.
     Seed(seed::Seed),
     /// The ratio of two saved reports, run by run, with its spread.
@@ -72,6 +76,7 @@ pub async fn bench(bench: Bench, format: Format) -> Result<(), CommandError> {
         match bench.what {
             What::Engine(engine) => engine::run(engine, format).await,
             What::Burst(burst) => burst::run(burst, format).await,
+            What::Idle(idle) => idle::run(idle, format).await,
             What::Seed(seed) => seed::run(seed, format).await,
             What::Compare(compare) => compare::run(&compare, format),
         }
@@ -120,4 +125,9 @@ fn finish(report: &Report, save: &Save, format: Format) -> Result<(), CommandErr
 
 fn print_table(table: Table) -> std::io::Result<()> {
     output::write_table(&table.header, table.rows)
+}
+
+/// A value as it is written on the command line.
+fn word(value: impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }

@@ -1,31 +1,18 @@
-//! `volley bench burst`, and the hidden command that is the process of its simulated workers.
+//! `volley bench burst`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
-use clap::{Args, ValueEnum};
-use volley_bench::burst::{BurstBatching, Programs, Rate, SimulatedWorkers, simulated_workers};
+use clap::Args;
+use volley_bench::burst::{BurstBatching, Programs, Rate, SimulatedWorkers, StorePlace};
 use volley_bench::{BurstBench, BurstProgress};
 use volley_model::Millis;
 
-use super::{Coming, Save, finish, watching};
+use super::program::{self, StoreFlags};
+use super::{Coming, Save, finish, watching, word};
 use crate::command_error::CommandError;
 use crate::output::Format;
 use crate::server::Batching;
-
-/// The hidden command's name.
-pub const WORKERS_COMMAND: &str = "__simulated-workers";
-/// This very program, also when its file was replaced meanwhile.
-const OWN_PROGRAM: &str = "/proc/self/exe";
-
-/// The stores that a server can be started on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Store {
-    /// In the server's process, on this machine's disk.
-    Embedded,
-    /// A Redis or Valkey server.
-    Redis,
-}
 
 /// Bursts on a real server with real clients and simulated workers, each in a process of its own.
 #[derive(Debug, Args)]
@@ -63,12 +50,17 @@ pub struct Burst {
     /// With --rate: for so long.
     #[arg(long, default_value_t = 60, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400), requires = "rate")]
     seconds: u64,
-    /// Server processes; more than one need a store that they can share.
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
-    servers: u32,
-    /// Where the servers keep their state.
-    #[arg(long, value_enum, default_value = "embedded")]
-    store: Store,
+    #[command(flatten)]
+    store: StoreFlags,
+    /// With --store redis: so many workers more, registered in the store, that take nothing.
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=90_000))]
+    registered_workers: u32,
+    /// Choose the emptiest worker that fits, not the fullest.
+    #[arg(long)]
+    spread: bool,
+    /// A container runs so long on its simulated worker.
+    #[arg(long, default_value = "0s", value_name = "TIME")]
+    run_for: Millis,
     /// Bursts that are measured, after one that warms the server.
     #[arg(long, default_value_t = 7, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     repetitions: u32,
@@ -80,7 +72,12 @@ pub struct Burst {
 }
 
 pub(super) async fn run(flags: Burst, format: Format) -> Result<(), CommandError> {
-    check_store(&flags)?;
+    let redis = flags.store.redis()?;
+    if redis.is_none() && flags.registered_workers > 0 {
+        return Err(CommandError::Usage(
+            "--registered-workers: workers are registered in a Redis; add --store redis".to_owned(),
+        ));
+    }
     let sizes = |list: &[u32]| list.iter().map(|number| *number as usize).collect::<Vec<_>>();
     let batching = crate::server::batching(flags.profile, flags.max_size, flags.window);
     let options = BurstBench {
@@ -91,6 +88,11 @@ pub(super) async fn run(flags: Burst, format: Format) -> Result<(), CommandError
         submits: flags.submit.iter().map(|coming| (*coming).into()).collect(),
         rate: flags.rate.map(|per_second| Rate { per_second, seconds: flags.seconds }),
         repetitions: flags.repetitions as usize,
+        servers: flags.store.servers as usize,
+        redis,
+        registered_workers: flags.registered_workers,
+        spread: flags.spread,
+        run_for: flags.run_for,
         batching: BurstBatching {
             profile: word(flags.profile),
             max_size: batching.max_size,
@@ -98,7 +100,7 @@ pub(super) async fn run(flags: Burst, format: Format) -> Result<(), CommandError
         },
         dir: flags.dir.clone().unwrap_or_else(std::env::temp_dir),
     };
-    let (bar, programs) = (watching(), OwnProgram { flags: &flags });
+    let (bar, programs) = (watching(), OwnProgram(&flags));
     let report = volley_bench::burst(&options, &programs, |progress| match progress {
         BurstProgress::Went { case, done } => bar.set_message(format!("{case}: {done}")),
         BurstProgress::Run(run) => bar.set_message(format!("{}: {:.1} ms", run.case, run.wall_ms)),
@@ -120,47 +122,16 @@ fn lost(report: &volley_bench::Report) -> u64 {
     }
 }
 
-/// The one place that knows which stores a server can be started on.
-fn check_store(flags: &Burst) -> Result<(), CommandError> {
-    match flags.store {
-        Store::Redis => {
-            Err(CommandError::Usage("--store redis: there is no Redis store yet; use --store embedded".to_owned()))
-        }
-        Store::Embedded if flags.servers > 1 => Err(CommandError::Usage(format!(
-            "--servers {}: an embedded store belongs to one server; use --servers 1",
-            flags.servers
-        ))),
-        Store::Embedded => Ok(()),
-    }
-}
-
-fn word(value: impl ValueEnum) -> String {
-    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
-}
-
-/// Server and workers are this program, as anybody would start it.
-struct OwnProgram<'a> {
-    flags: &'a Burst,
-}
+/// With the batching of a burst.
+struct OwnProgram<'a>(&'a Burst);
 
 impl Programs for OwnProgram<'_> {
-    fn server(&self, data: &Path) -> Command {
-        let mut command = Command::new(OWN_PROGRAM);
-        command
-            .args([
-                "--output",
-                "table",
-                "serve",
-                "--listen",
-                "127.0.0.1:0",
-                "--profile",
-                &word(self.flags.profile),
-                "--data",
-            ])
-            .arg(data);
+    fn server(&self, place: &StorePlace) -> Command {
+        let mut command = program::server(place);
+        command.args(["--profile", &word(self.0.profile)]);
         for (flag, value) in [
-            ("--max-size", self.flags.max_size.map(|size| size.to_string())),
-            ("--window", self.flags.window.map(|window| window.to_string())),
+            ("--max-size", self.0.max_size.map(|size| size.to_string())),
+            ("--window", self.0.window.map(|window| window.to_string())),
         ] {
             command.args(value.iter().flat_map(|value| [flag, value]));
         }
@@ -168,30 +139,6 @@ impl Programs for OwnProgram<'_> {
     }
 
     fn workers(&self, workers: &SimulatedWorkers) -> Command {
-        let mut command = Command::new(OWN_PROGRAM);
-        command.args(["--server", &workers.server, WORKERS_COMMAND]);
-        let (workers, slots, shapes) = (workers.workers, workers.slots, workers.shapes);
-        for (flag, value) in [("--workers", workers), ("--slots", slots as usize), ("--shapes", shapes)] {
-            command.args([flag, &value.to_string()]);
-        }
-        command
+        program::workers(workers)
     }
-}
-
-/// Simulated workers of a bench, driven over standard input and output; not for people.
-#[derive(Debug, Args)]
-pub struct Workers {
-    #[arg(long)]
-    workers: usize,
-    #[arg(long)]
-    slots: u32,
-    #[arg(long)]
-    shapes: usize,
-}
-
-/// Runs until standard input ends.
-pub async fn workers(flags: &Workers, server: &str) -> Result<(), CommandError> {
-    let Workers { workers, slots, shapes } = *flags;
-    let options = SimulatedWorkers { server: server.to_owned(), workers, slots, shapes };
-    simulated_workers(options).await.map_err(|error| CommandError::Failed(error.to_string()))
 }
