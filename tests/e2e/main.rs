@@ -1,11 +1,13 @@
 //! End to end: the real binary, its HTTP API and real processes, as a user has them. Uses no
 //! crate of ours for what it checks.
 
+mod access;
 mod adoption;
 mod backup;
 mod bad_input;
 mod bad_luck;
 mod commands;
+mod config;
 mod crashes;
 mod drain;
 mod drills;

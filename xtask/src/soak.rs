@@ -42,6 +42,13 @@ const KINDS: &[Kind] = &[
         rounds_variable: "VOLLEY_DRILLS",
         rounds: 50,
     },
+    // Each of its cases opens a store on disk.
+    Kind {
+        name: "damage",
+        words: &["--package", "volley-store", "--test", "damaged"],
+        rounds_variable: "PROPTEST_CASES",
+        rounds: 5_000,
+    },
 ];
 
 /// What is asked for.

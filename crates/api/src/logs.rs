@@ -14,13 +14,15 @@ use volley_wire::convert;
 use volley_wire::proto;
 
 use crate::WorkerStreams;
+use crate::auth::{Auth, Caller, KNOWN_FOR};
 use crate::problem::Problem;
 use crate::streams::PageError;
 
 /// One page of one stream in bytes.
 const PAGE_BYTES: u32 = 256 << 10;
-/// A worker waits this long for more output before it answers with none.
-const PAGE_WAIT_MS: u32 = 10_000;
+/// A worker waits this long for more output before it answers with none; then it is asked whether the reader's token
+/// still counts.
+const PAGE_WAIT_MS: u32 = KNOWN_FOR.as_millis() as u32;
 
 /// Which of the two streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +36,8 @@ pub(crate) enum Which {
 pub(crate) struct Reader {
     control: Arc<Control>,
     streams: Arc<WorkerStreams>,
+    /// Who reads.
+    caller: (Arc<Auth>, Caller),
     container: ContainerId,
     which: Which,
     follow: bool,
@@ -59,12 +63,13 @@ impl Reader {
     pub(crate) fn new(
         control: Arc<Control>,
         streams: Arc<WorkerStreams>,
+        caller: (Arc<Auth>, Caller),
         container: ContainerId,
         which: Which,
         follow: bool,
     ) -> Self {
         let grew = control.events_grew();
-        Self { control, streams, container, which, follow, grew, at: None, end_known: false, over: false }
+        Self { control, streams, caller, container, which, follow, grew, at: None, end_known: false, over: false }
     }
 
     /// All that is kept, or with `follow` all that comes until the container has finished. What fails before the
@@ -91,6 +96,7 @@ impl Reader {
     /// The next bytes; `None` at the end.
     async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
         while !self.over {
+            self.still_heard().await?;
             let Some((worker, attempt, stdout_from, stderr_from)) = self.place().await? else { return Ok(None) };
             let request = proto::LogRequest {
                 request: 0,
@@ -143,8 +149,16 @@ impl Reader {
                 return Ok(None);
             } else {
                 self.changed().await?;
+                self.still_heard().await?;
             }
         }
+    }
+
+    /// A token may be revoked while its holder follows.
+    async fn still_heard(&self) -> Result<(), Problem> {
+        let (auth, caller) = &self.caller;
+        let ended = || Problem::new(StatusCode::UNAUTHORIZED, "the token of this reader has ended");
+        if auth.still_counts(caller).await { Ok(()) } else { Err(ended()) }
     }
 
     /// The attempt does not run, and there is no more of its output for now: goes on with the next attempt if there is
@@ -164,8 +178,9 @@ impl Reader {
         Ok(())
     }
 
+    /// Something happened, or it is time to ask about the token again.
     async fn changed(&mut self) -> Result<(), Problem> {
         let gone = |_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server ends");
-        self.grew.changed().await.map_err(gone)
+        tokio::time::timeout(KNOWN_FOR, self.grew.changed()).await.unwrap_or(Ok(())).map_err(gone)
     }
 }

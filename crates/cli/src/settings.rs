@@ -167,6 +167,7 @@ fn texts(value: &DeValue<'_>, many: bool) -> Option<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory, FromArgMatches};
+    use proptest::prelude::*;
 
     use super::*;
     use crate::args::Cli;
@@ -193,6 +194,35 @@ mod tests {
         for (text, start) in table {
             let told = read(text).expect_err(text);
             assert!(told.starts_with(start), "{text}: {told}");
+        }
+    }
+
+    fn words() -> impl Strategy<Value = String> {
+        let known = ["serve", "worker", "listen", "data", "tokens", "output", "server", "[", "]", "=", "\n", "'json'"];
+        let more = ["\"", "1", "true", "[serve]\n", "backlog-max", "{", "}", ".", ",", "1979-05-27", "inf", "-", "#"];
+        prop_oneof![
+            8 => prop::sample::select([&known[..], &more[..]].concat()).prop_map(str::to_owned),
+            1 => any::<String>(),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_text_is_read_or_refused_with_its_place(words in prop::collection::vec(words(), 0..40)) {
+            let text = words.join("");
+            if let Err(told) = read(&text) {
+                prop_assert!(told.starts_with("volley.toml:"), "{text:?}: {told}");
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let dir = tempfile::tempdir().expect("a temporary folder");
+            let file = dir.path().join("volley.toml");
+            std::fs::write(&file, bytes).expect("it is ours");
+            let _ = with_file(Cli::command(), &file);
         }
     }
 

@@ -38,6 +38,10 @@ const SWEEP_ITEMS_MAX: u32 = 10_000;
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// Hints may get lost: outboxes are looked at this often at least.
 const TAKE_INTERVAL: Duration = Duration::from_secs(5);
+/// A turn that is under way when the server ends has so long.
+const TURN_END_WAIT: Duration = Duration::from_secs(2);
+/// The store has so long to take the session's claims back.
+const SESSION_END_WAIT: Duration = Duration::from_millis(500);
 /// Random group ids tried before giving up: even one repeat is a chance in 2^64 per group.
 const GROUP_IDS_TRIED: usize = 3;
 /// Same request again after "unknown", at most so often.
@@ -64,6 +68,9 @@ pub struct Control {
     due: Notify,
     reports: mpsc::Sender<Reported>,
     events: watch::Sender<EventNumber>,
+    /// The server is told to end: no turn begins any more.
+    pub(crate) ending: watch::Sender<bool>,
+    turns_end: Mutex<Option<JoinHandle<()>>>,
     loops: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -94,12 +101,13 @@ impl Control {
             due: Notify::new(),
             reports,
             events: watch::channel(EventNumber(0)).0,
+            ending: watch::channel(false).0,
+            turns_end: Mutex::default(),
             loops: Mutex::default(),
         });
         control.open_session().await?;
         let mut tasks = vec![
             tokio::spawn(Arc::clone(&control).hint_loop(hints)),
-            tokio::spawn(Arc::clone(&control).turn_loop()),
             tokio::spawn(Arc::clone(&control).take_loop()),
             tokio::spawn(Arc::clone(&control).report_loop(receiver)),
             tokio::spawn(Arc::clone(&control).sweep_loop()),
@@ -109,18 +117,29 @@ impl Control {
             tasks.push(tokio::spawn(Arc::clone(&control).scale_loop(options)));
         }
         control.loops.lock().unwrap_or_else(PoisonError::into_inner).extend(tasks);
+        let turns = tokio::spawn(Arc::clone(&control).turn_loop());
+        *control.turns_end.lock().unwrap_or_else(PoisonError::into_inner) = Some(turns);
         // A restarted server looks at what waited.
         control.arrivals.add(0);
         Ok(control)
     }
 
-    /// Ends the loops and gives the session's claims back.
+    /// Lets the turn that is under way finish, ends the loops and gives the session's claims back.
     pub async fn shutdown(&self) {
+        self.ending.send_replace(true);
+        let turns = self.turns_end.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mut turns) = turns
+            && tokio::time::timeout(TURN_END_WAIT, &mut turns).await.is_err()
+        {
+            // The store does not answer; what the turn claimed goes back when the session's lease ends.
+            turns.abort();
+        }
         for task in self.loops.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             task.abort();
         }
         // The store may be gone already; then the session's lease ends by itself.
-        let _ = self.store.call(CloseSession { session: self.session() }).await;
+        let close = self.store.call(CloseSession { session: self.session() });
+        let _ = tokio::time::timeout(SESSION_END_WAIT, close).await;
     }
 
     pub(crate) fn random(&self) -> u64 {

@@ -45,9 +45,13 @@ impl Control {
         let mut again = false;
         let Options { window, pause, max_size, .. } = self.options;
         let closing = Closing { window, pause, max_size };
-        loop {
+        let mut ending = self.ending.subscribe();
+        while !*ending.borrow_and_update() {
             if !again {
-                let first = self.arrivals.batch(closing).await;
+                let first = tokio::select! {
+                    first = self.arrivals.batch(closing) => first,
+                    _ = ending.changed() => continue,
+                };
                 self.options.metrics.turn.phase.observe(["collect"], first.elapsed());
             }
             match self.turn(&mut memory).await {

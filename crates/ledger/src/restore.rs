@@ -148,6 +148,9 @@ impl Ledger {
     }
 
     fn restore_group(&mut self, stored: StoredGroup) -> Result<(), RestoreError> {
+        if self.groups.contains_key(&stored.id) || self.arrivals.contains_key(&stored.arrival) {
+            return Err(broken(format!("group {} is stored twice, or has the place of another", stored.id)));
+        }
         let mut runs = Vec::with_capacity(stored.runs.len());
         let mut start = 0u32;
         for (number, (spec_hash, count)) in stored.runs.iter().enumerate() {
@@ -174,7 +177,7 @@ impl Ledger {
                 next,
                 mark: next,
             });
-            start += count;
+            start = start.checked_add(*count).ok_or_else(|| broken(format!("group {} is without end", stored.id)))?;
         }
         let group = Group {
             id: stored.id,
@@ -207,6 +210,9 @@ impl Ledger {
         let tenant = group.tenant.clone();
         let shape_of = || Arc::new(Shape::of(&tenant, &spec));
         self.queues.add_user(shape, shape_of, 1);
+        if self.live.contains_key(&id) {
+            return Err(broken(format!("container {id} is stored twice")));
+        }
         let queued = stored.attempt.is_none();
         let state = match stored.attempt {
             None => State::Queued { ready_at: stored.ready_at },

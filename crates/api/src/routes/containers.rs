@@ -254,6 +254,6 @@ pub(super) async fn logs(
     };
     let follow = parameters.flag("follow")?;
     record(&shared, &caller, id).await?;
-    let body = Reader::new(shared.control, shared.streams, id, which, follow).body().await?;
+    let body = Reader::new(shared.control, shared.streams, (shared.auth, caller), id, which, follow).body().await?;
     Ok(([(http::header::CONTENT_TYPE, "application/octet-stream")], body).into_response())
 }

@@ -92,7 +92,12 @@ fn rows(section: &str, command: &Command, matches: &ArgMatches, places: &Places,
             (None, _) => "not set".to_owned(),
         };
         let hidden = SECRETS.contains(&flag) && !value.is_empty();
-        let value = if hidden { "(hidden)".to_owned() } else { value };
+        let value = match flag {
+            _ if hidden => "(hidden)".to_owned(),
+            // Its address may have a password in it.
+            "store" => volley_store::redis::without_secret(&value),
+            _ => value,
+        };
         let setting = if section.is_empty() { flag.to_owned() } else { format!("{section}.{flag}") };
         rows.push(json!({ "setting": setting, "value": value, "from": from }));
     }
