@@ -14,6 +14,7 @@ mod drills;
 mod events;
 mod frozen;
 mod http;
+mod http2;
 mod idle;
 #[path = "../../crates/agent/tests/runtimes/image.rs"]
 #[allow(dead_code, reason = "a part of it is for hostile images")]
@@ -21,6 +22,7 @@ mod image;
 mod images;
 mod logs;
 mod mixed;
+mod overload;
 mod pools;
 mod readme;
 mod retries;

@@ -3,9 +3,12 @@
 
 mod auth;
 mod bodies;
+mod connections;
 mod explained;
 mod logs;
 mod metrics;
+mod patience;
+mod patient_io;
 mod problem;
 mod routes;
 mod server;
@@ -16,6 +19,7 @@ mod volley_service;
 mod workers_service;
 
 pub use auth::Tokens;
+pub use connections::raise_open_files;
 pub use metrics::serve_worker_metrics;
 pub use server::{ApiOptions, BindError, Server};
 pub use streams::{Receiver, WorkerStreams};

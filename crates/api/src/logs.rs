@@ -15,11 +15,12 @@ use volley_wire::proto;
 
 use crate::WorkerStreams;
 use crate::auth::{Auth, Caller, KNOWN_FOR};
+use crate::patience::Follower;
 use crate::problem::Problem;
 use crate::streams::PageError;
 
 /// One page of one stream in bytes.
-const PAGE_BYTES: u32 = 256 << 10;
+const PAGE_BYTES: u32 = 64 << 10;
 /// A worker waits this long for more output before it answers with none; then it is asked whether the reader's token
 /// still counts.
 const PAGE_WAIT_MS: u32 = KNOWN_FOR.as_millis() as u32;
@@ -40,7 +41,8 @@ pub(crate) struct Reader {
     caller: (Arc<Auth>, Caller),
     container: ContainerId,
     which: Which,
-    follow: bool,
+    /// Goes on until the container has finished.
+    follow: Option<Follower>,
     grew: watch::Receiver<EventNumber>,
     /// Worker, attempt, and the places in its two streams.
     at: Option<(WorkerId, u32, u64, u64)>,
@@ -66,7 +68,7 @@ impl Reader {
         caller: (Arc<Auth>, Caller),
         container: ContainerId,
         which: Which,
-        follow: bool,
+        follow: Option<Follower>,
     ) -> Self {
         let grew = control.events_grew();
         Self { control, streams, caller, container, which, follow, grew, at: None, end_known: false, over: false }
@@ -105,14 +107,14 @@ impl Reader {
                 stdout_from,
                 stderr_from,
                 bytes_max: PAGE_BYTES,
-                wait_ms: if self.follow { PAGE_WAIT_MS } else { 0 },
+                wait_ms: if self.follow.is_some() { PAGE_WAIT_MS } else { 0 },
             };
             // What happens from here on is a reason to look again.
             self.grew.mark_unchanged();
             let chunk = self.streams.page(&worker, request).await?;
             self.at = Some((worker, attempt, chunk.stdout_next, chunk.stderr_next));
             let empty = chunk.stdout.is_empty() && chunk.stderr.is_empty();
-            if empty && !self.follow {
+            if empty && self.follow.is_none() {
                 self.over = true;
             } else if empty && chunk.ended {
                 self.attempt_ended(attempt).await?;
@@ -145,7 +147,7 @@ impl Reader {
             let record = self.record().await?;
             if let (Some(worker), Some(attempt)) = (record.worker, record.attempt) {
                 self.at = Some((worker, attempt.number, 0, 0));
-            } else if record.state == ContainerState::Finished || !self.follow {
+            } else if record.state == ContainerState::Finished || self.follow.is_none() {
                 return Ok(None);
             } else {
                 self.changed().await?;

@@ -37,6 +37,12 @@ impl Problem {
         Self { status, detail: detail.into(), retry_after: None }
     }
 
+    /// Said with the wait after which the same may be answered.
+    #[must_use]
+    pub fn retry_after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
+    }
+
     /// In words.
     pub fn detail(&self) -> &str {
         &self.detail

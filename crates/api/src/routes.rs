@@ -31,6 +31,7 @@ use volley_wire::proto::workers_server::{self, WorkersServer};
 use crate::WorkerStreams;
 use crate::auth::{Access, Auth, Gate, Tokens, admit};
 use crate::metrics::timed;
+use crate::patience::{Patience, bodies as patient_bodies};
 use crate::problem::Problem;
 use crate::volley_service::VolleyService;
 use crate::workers_service::WorkersService;
@@ -93,6 +94,7 @@ struct Shared {
     control: Arc<Control>,
     streams: Arc<WorkerStreams>,
     auth: Arc<Auth>,
+    patience: Patience,
 }
 
 fn access_of(method: &Method, path: &str) -> Option<Access> {
@@ -131,23 +133,29 @@ fn documented() -> OpenApiRouter<Shared> {
 
 pub(crate) fn routes(control: Arc<Control>, streams: Arc<WorkerStreams>, tokens: Tokens) -> Router {
     let auth = Arc::new(Auth::new(Arc::clone(&control), tokens));
+    let patience = Patience::default();
     let (documented, document) = documented().split_for_parts();
     let document = Arc::new(described(document));
     let workers_service =
         WorkersService { control: Arc::clone(&control), streams: Arc::clone(&streams), auth: Arc::clone(&auth) };
     let workers_service = WorkersServer::new(workers_service).max_decoding_message_size(GRPC_BYTES_MAX);
-    let volley_service = VolleyServer::new(VolleyService { control: Arc::clone(&control), auth: Arc::clone(&auth) });
+    let volley_service = VolleyServer::new(VolleyService {
+        control: Arc::clone(&control),
+        auth: Arc::clone(&auth),
+        patience: patience.clone(),
+    });
     let volley_service = volley_service.max_decoding_message_size(BODY_BYTES_MAX);
     let metrics = control.shared_metrics();
     let grpc = |service: &str, method: &str| format!("/{service}/{method}");
     Router::new()
         .merge(documented)
         .route(OPENAPI_PATH, get(async move || Json(document)))
-        .with_state(Shared { control, streams, auth: Arc::clone(&auth) })
+        .with_state(Shared { control, streams, auth: Arc::clone(&auth), patience: patience.clone() })
         .route_service(&grpc(workers_server::SERVICE_NAME, "Attach"), workers_service)
         .route_service(&grpc(volley_server::SERVICE_NAME, "Submit"), volley_service.clone())
         .route_service(&grpc(volley_server::SERVICE_NAME, "WatchGroup"), volley_service.clone())
         .route_service(&grpc(volley_server::SERVICE_NAME, "WatchEvents"), volley_service)
+        .layer(from_fn_with_state(patience, patient_bodies))
         .layer(from_fn_with_state(Gate { auth, access: access_of }, admit))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn_with_state(metrics, timed))

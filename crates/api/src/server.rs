@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use volley_control::Control;
 use volley_wire::access::AccessError;
 
+use crate::connections;
 use crate::tls::{Tls, TlsListener};
 use crate::{TlsFiles, Tokens, WorkerStreams};
 
@@ -96,15 +97,10 @@ impl Server {
         };
         if let Some(tls) = self.tls {
             let listener = TlsListener::new(self.listener, tls)?;
-            return axum::serve(listener, routes).with_graceful_shutdown(shutdown).await;
+            return connections::serve(listener, routes, shutdown).await;
         }
-        let listener = self.listener.tap_io(|connection| {
-            // Answers are small and wanted at once; without it they wait for the other end's acknowledgement.
-            if let Err(error) = connection.set_nodelay(true) {
-                tracing::debug!(%error, "no TCP_NODELAY");
-            }
-        });
-        axum::serve(listener, routes).with_graceful_shutdown(shutdown).await
+        let listener = self.listener.tap_io(|connection| connections::set_up(connection));
+        connections::serve(listener, routes, shutdown).await
     }
 }
 

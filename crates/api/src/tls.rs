@@ -17,6 +17,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use volley_wire::access::{AccessError, certificates, private_key};
 
+use crate::connections::set_up;
+
 /// A handshake takes at most this.
 const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
 /// Handshakes at a time; more connections wait in the system's queue.
@@ -150,7 +152,7 @@ async fn accept_all(listener: TcpListener, tls: Tls, ready: mpsc::Sender<(TlsStr
         let ready = ready.clone();
         tokio::spawn(async move {
             let _permit = permit;
-            let _ = connection.set_nodelay(true);
+            set_up(&connection);
             match tokio::time::timeout(HANDSHAKE_WAIT, acceptor.accept(connection)).await {
                 // The server may have ended meanwhile.
                 Ok(Ok(stream)) => drop(ready.send((stream, peer)).await),

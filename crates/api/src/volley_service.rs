@@ -1,9 +1,12 @@
 //! The gRPC side of clients that submit at high rates: the same submissions as over HTTP, and
 //! a stream of what becomes of a group.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use futures_util::{Stream, StreamExt, stream};
+use tokio::sync::mpsc::error::SendTimeoutError;
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use volley_control::Control;
@@ -13,28 +16,33 @@ use volley_wire::convert;
 use volley_wire::proto::{self, volley_server};
 
 use crate::auth::{Auth, Caller, KNOWN_FOR, caller_of};
+use crate::patience::Patience;
+use crate::patient_io::TAKE_WAIT;
 use crate::trace_context;
 use crate::workers_service::status;
 
-/// Most events of one read.
-const EVENTS_MAX: u32 = 10_000;
+/// Most events of one message: with the one that waits, what a client that takes none makes the server hold.
+const EVENTS_MAX: u32 = 1_000;
 /// After all events.
 const NO_EVENT: EventNumber = EventNumber(i64::MAX as u64);
 /// Messages that wait for a slow client; the next waits in the store's record.
-const MESSAGES_MAX: usize = 4;
+const MESSAGES_MAX: usize = 1;
 
 #[derive(Clone)]
 pub(crate) struct VolleyService {
     pub(crate) control: Arc<Control>,
     pub(crate) auth: Arc<Auth>,
+    pub(crate) patience: Patience,
 }
 
-type Sender = mpsc::Sender<Result<proto::ContainerEvents, Status>>;
+type Sender = mpsc::Sender<proto::ContainerEvents>;
+/// What a client is told, in the end perhaps why there is no more.
+type Watched = Pin<Box<dyn Stream<Item = Result<proto::ContainerEvents, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl volley_server::Volley for VolleyService {
-    type WatchGroupStream = ReceiverStream<Result<proto::ContainerEvents, Status>>;
-    type WatchEventsStream = ReceiverStream<Result<proto::ContainerEvents, Status>>;
+    type WatchGroupStream = Watched;
+    type WatchEventsStream = Watched;
 
     async fn submit(&self, request: Request<proto::SubmitRequest>) -> Result<Response<proto::SubmitResponse>, Status> {
         let tenant = caller_of(&request)?.tenant;
@@ -64,7 +72,7 @@ impl volley_server::Volley for VolleyService {
             return Err(Status::not_found(format!("there is no group {group}")));
         }
         let after = EventNumber(request.after);
-        Ok(self.follow(caller, Watch { group: Some(group), after, all_states: request.all_states }))
+        self.follow(caller, Watch { group: Some(group), after, all_states: request.all_states })
     }
 
     async fn watch_events(
@@ -77,21 +85,26 @@ impl volley_server::Volley for VolleyService {
             Some(after) => EventNumber(after),
             None => read_events(&self.control, NO_EVENT, caller.scope()).await?.last,
         };
-        Ok(self.follow(caller, Watch { group: None, after, all_states: request.all_states }))
+        self.follow(caller, Watch { group: None, after, all_states: request.all_states })
     }
 }
 
 impl VolleyService {
-    fn follow(&self, caller: Caller, watch: Watch) -> Response<ReceiverStream<Result<proto::ContainerEvents, Status>>> {
+    fn follow(&self, caller: Caller, watch: Watch) -> Result<Response<Watched>, Status> {
+        let follower = self.patience.follower().map_err(|busy| Status::unavailable(busy.detail()))?;
         let (sender, receiver) = mpsc::channel(MESSAGES_MAX);
+        let (end, ended) = oneshot::channel();
         let service = self.clone();
         tokio::spawn(async move {
+            let _follower = follower;
             if let Err(status) = watch.run(&service, &caller, &sender).await {
                 // The client may have gone.
-                let _ = sender.send(Err(status)).await;
+                let _ = end.send(status);
             }
         });
-        Response::new(ReceiverStream::new(receiver))
+        // How it ended comes after all that waits, and needs no room among it.
+        let end = stream::once(ended).filter_map(async |ended| ended.ok().map(Err));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver).map(Ok).chain(end))))
     }
 }
 
@@ -131,8 +144,17 @@ impl Watch {
             }
             let page = read_events(control, self.after, caller.scope()).await?;
             let events: Vec<_> = page.events.iter().filter_map(|event| self.event_to(event)).collect();
-            if !events.is_empty() && sender.send(Ok(proto::ContainerEvents { events })).await.is_err() {
-                return Ok(());
+            if !events.is_empty() {
+                match sender.send_timeout(proto::ContainerEvents { events }, TAKE_WAIT).await {
+                    Ok(()) => {}
+                    Err(SendTimeoutError::Closed(_)) => return Ok(()),
+                    Err(SendTimeoutError::Timeout(_)) => {
+                        let (seconds, after) = (TAKE_WAIT.as_secs(), self.after);
+                        tracing::info!(seconds, "a watch is cut off that takes nothing");
+                        let words = format!("nothing was taken for {seconds} s; go on after event {after}");
+                        return Err(Status::resource_exhausted(words));
+                    }
+                }
             }
             let more = self.after < page.seen;
             self.after = page.seen;

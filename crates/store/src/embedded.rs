@@ -9,6 +9,7 @@ mod error;
 mod event_codec;
 mod faults;
 mod load;
+mod old_events;
 mod readers;
 mod rows;
 mod schema;
@@ -20,8 +21,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio::sync::{broadcast, mpsc, oneshot};
-use volley_ledger::{Answer, Hint, LedgerOptions, Operation, Query, Reply};
-use volley_model::Bytes;
+use volley_ledger::{Answer, EventPage, Hint, LedgerOptions, Operation, Query, Reply};
+use volley_model::{Bytes, EventNumber};
 
 pub use error::OpenError;
 pub use faults::{Faults, Place};
@@ -34,6 +35,8 @@ use writer::{Counts, Request, Writer};
 
 /// Calls that wait for the writer; more wait at the caller.
 const CALLS_WAITING_MAX: usize = 16_384;
+/// Most events of one page.
+const EVENTS_PAGE_MAX: u32 = 10_000;
 /// Hints a slow listener may lag behind before it loses some.
 const HINTS_KEPT: usize = 1_024;
 
@@ -104,6 +107,17 @@ impl EmbeddedStore {
         let lost = || StoreError::Unknown { reason: "the store's thread ended".to_owned() };
         answered.await.unwrap_or_else(|_| Err(lost()))
     }
+
+    /// A page of events that are not all in memory.
+    async fn old_events(&self, after: EventNumber, max: usize) -> Result<EventPage, StoreError> {
+        let last = self.tail.bounds().1;
+        let mut events = self.readers.run(move |db| old_events::read(db, after, last, max)).await?;
+        // Some may have been pruned meanwhile: they are passed over, as in memory.
+        let (oldest, last) = self.tail.bounds();
+        let seen = events.last().map_or(after, |event| event.number);
+        events.retain(|event| event.number >= oldest);
+        Ok(EventPage { events, oldest, last, seen })
+    }
 }
 
 impl Store for EmbeddedStore {
@@ -112,13 +126,23 @@ impl Store for EmbeddedStore {
     }
 
     fn read(&self, query: Query) -> StoreFuture<'_, Answer> {
-        if let Query::Events { after, max, scope: None } = query
-            && let Some(page) = self.tail.page(after, max.min(writer::EVENTS_PAGE_MAX) as usize)
-        {
-            self.counts.on_read();
-            return Box::pin(std::future::ready(Ok(Answer::Events(page))));
-        }
-        Box::pin(self.send(move |answer| Request::Read(query, answer)))
+        let Query::Events { after, max, scope } = query else {
+            return Box::pin(self.send(move |answer| Request::Read(query, answer)));
+        };
+        Box::pin(async move {
+            let max = max.min(EVENTS_PAGE_MAX) as usize;
+            let page = match self.tail.page(after, max) {
+                Some(page) => page,
+                None => self.old_events(after, max).await?,
+            };
+            match scope {
+                None => {
+                    self.counts.on_read();
+                    Ok(Answer::Events(page))
+                }
+                Some(tenant) => self.send(move |answer| Request::Show(page, tenant, answer)).await,
+            }
+        })
     }
 
     fn hints(&self) -> broadcast::Receiver<Hint> {

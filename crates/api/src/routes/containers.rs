@@ -254,6 +254,8 @@ pub(super) async fn logs(
     };
     let follow = parameters.flag("follow")?;
     record(&shared, &caller, id).await?;
-    let body = Reader::new(shared.control, shared.streams, (shared.auth, caller), id, which, follow).body().await?;
+    let follower = follow.then(|| shared.patience.follower()).transpose()?;
+    let caller = (shared.auth, caller);
+    let body = Reader::new(shared.control, shared.streams, caller, id, which, follower).body().await?;
     Ok(([(http::header::CONTENT_TYPE, "application/octet-stream")], body).into_response())
 }

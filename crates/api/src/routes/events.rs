@@ -12,11 +12,14 @@ use volley_control::ledger::{Answer, Event, EventPage, Query};
 use volley_model::EventNumber;
 
 use super::parameters::Parameters;
-use super::{PAGE_MAX, Shared, unexpected};
+use super::{Shared, unexpected};
 use crate::auth::{Caller, KNOWN_FOR};
 use crate::bodies;
+use crate::patience::Follower;
 use crate::problem::{Problem, ProblemBody};
 
+/// Events of a stream that are read at a time: what a client that takes none makes the server hold.
+const FOLLOWED_MAX: u32 = 256;
 /// Longest wait of a read of events.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
@@ -47,7 +50,8 @@ pub(super) async fn events(
     let mut after = EventNumber(after.map_err(|_| Problem::parameter("after", "give an event's number"))?);
     let accepts = headers.get("accept").and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     if accepts.contains("text/event-stream") {
-        return Ok(stream_events(shared, caller, after).into_response());
+        let follower = shared.patience.follower()?;
+        return Ok(stream_events(shared, caller, after, follower).into_response());
     }
     let (wait, max) = (parameters.flag("wait")?, parameters.max()?);
     let mut grew = shared.control.events_grew();
@@ -80,6 +84,7 @@ struct Following {
     grew: watch::Receiver<EventNumber>,
     after: EventNumber,
     waiting: std::vec::IntoIter<Event>,
+    _follower: Follower,
 }
 
 impl Following {
@@ -92,7 +97,7 @@ impl Following {
             if !self.shared.auth.still_counts(&self.caller).await {
                 return None;
             }
-            let found = page(&self.shared, &self.caller, self.after, PAGE_MAX).await.ok()?;
+            let found = page(&self.shared, &self.caller, self.after, FOLLOWED_MAX).await.ok()?;
             if found.events.is_empty() && found.seen == self.after {
                 // A quiet stream looks now and then whether its token still counts.
                 let changed = tokio::time::timeout(KNOWN_FOR, self.grew.changed()).await;
@@ -105,9 +110,9 @@ impl Following {
 }
 
 /// All events after a number, for ever; resumable by `Last-Event-ID`.
-fn stream_events(shared: Shared, caller: Caller, after: EventNumber) -> impl IntoResponse {
+fn stream_events(shared: Shared, caller: Caller, after: EventNumber, follower: Follower) -> impl IntoResponse {
     let grew = shared.control.events_grew();
-    let following = Following { shared, caller, grew, after, waiting: Vec::new().into_iter() };
+    let following = Following { shared, caller, grew, after, waiting: Vec::new().into_iter(), _follower: follower };
     let events = stream::unfold(following, |mut following| async move {
         let event = following.next().await?;
         let text = serde_json::to_string(&bodies::Event::from(&event)).ok()?;

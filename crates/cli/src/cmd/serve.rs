@@ -59,6 +59,7 @@ impl Serve {
 
 /// Runs until it is interrupted.
 pub async fn serve(serve: &Serve, format: Format) -> Result<(), CommandError> {
+    volley_api::raise_open_files();
     let store = match &serve.store {
         Some(url) => StoreChoice::Redis { url: url.clone(), cell: serve.cell.clone() },
         None => StoreChoice::Folder(serve.data.clone()),

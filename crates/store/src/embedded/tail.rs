@@ -44,6 +44,12 @@ impl Tail {
         inner.events.drain(..surplus);
     }
 
+    /// The oldest event that is kept, here or in the database, and the last.
+    pub(super) fn bounds(&self) -> (EventNumber, EventNumber) {
+        let inner = self.lock();
+        (inner.oldest, inner.last)
+    }
+
     /// A page, when all of it is here.
     pub(super) fn page(&self, after: EventNumber, max: usize) -> Option<EventPage> {
         let inner = self.lock();

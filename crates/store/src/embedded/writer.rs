@@ -10,7 +10,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use volley_ledger::{
     Answer, ContainerPage, ContainerRecord, EventPage, Found, Hint, Ledger, LedgerOptions, Operation, Query, Reply,
 };
-use volley_model::{ContainerId, EventNumber};
+use volley_model::{ContainerId, TenantName};
 
 use super::EmbeddedOptions;
 use super::batch::{Batch, Known};
@@ -20,20 +20,20 @@ use super::error::DbError;
 use super::faults::{Faults, Place};
 use super::rows::{self, Position};
 use super::tail::Tail;
-use super::{event_codec, load, schema};
+use super::{load, schema};
 use crate::clock::StoreTime;
 use crate::{StoreError, StoreStats};
 
 /// Most calls of one round: bounds how long the first of them waits for the disk.
 const ROUND_CALLS_MAX: usize = 1_024;
-/// Most events of one page.
-pub(super) const EVENTS_PAGE_MAX: u32 = 10_000;
 
 type AnswerTo<T> = oneshot::Sender<Result<T, StoreError>>;
 
 pub(super) enum Request {
     Apply(Box<Operation>, AnswerTo<Reply>),
     Read(Query, AnswerTo<Answer>),
+    /// What a tenant is shown of a page.
+    Show(EventPage, TenantName, AnswerTo<Answer>),
 }
 
 #[derive(Debug, Default)]
@@ -121,10 +121,11 @@ impl Writer {
         }
         let Some(mut open) = self.open.take() else { return };
         let mut batch = Batch::default();
-        let (mut replies, mut reads) = (Vec::new(), Vec::new());
+        let (mut replies, mut reads, mut pages) = (Vec::new(), Vec::new(), Vec::new());
         for call in calls.drain(..) {
             match call {
                 Request::Read(query, answer) => reads.push((query, answer)),
+                Request::Show(page, tenant, answer) => pages.push((page, tenant, answer)),
                 Request::Apply(operation, answer) => match self.shortage(&operation) {
                     Some(reason) => drop(answer.send(Err(StoreError::Unavailable { reason }))),
                     None => {
@@ -144,7 +145,8 @@ impl Writer {
             for (_, answer) in replies {
                 let _ = answer.send(Err(StoreError::Unknown { reason: reason.clone() }));
             }
-            for (_, answer) in reads {
+            let pages = pages.into_iter().map(|(.., answer)| answer);
+            for answer in reads.into_iter().map(|(_, answer)| answer).chain(pages) {
                 let _ = answer.send(Err(StoreError::Unavailable { reason: reason.clone() }));
             }
             return;
@@ -164,7 +166,11 @@ impl Writer {
         self.counts.reads.fetch_add(reads.len() as u64, Ordering::Relaxed);
         for (query, answer) in reads {
             let unreadable = |error: DbError| StoreError::Unavailable { reason: error.to_string() };
-            let _ = answer.send(read(&open, query, &self.tail).map_err(unreadable));
+            let _ = answer.send(read(&open, query).map_err(unreadable));
+        }
+        for (mut page, tenant, answer) in pages {
+            page.events.retain(|event| open.ledger.shows(event, Some(&tenant)));
+            let _ = answer.send(Ok(Answer::Events(page)));
         }
         self.open = Some(open);
     }
@@ -188,7 +194,7 @@ fn refuse_all(calls: &mut Vec<Request>, error: &DbError) {
     for call in calls.drain(..) {
         match call {
             Request::Apply(_, answer) => drop(answer.send(Err(unavailable()))),
-            Request::Read(_, answer) => drop(answer.send(Err(unavailable()))),
+            Request::Read(_, answer) | Request::Show(.., answer) => drop(answer.send(Err(unavailable()))),
         }
     }
 }
@@ -202,7 +208,7 @@ fn write(open: &mut Open, batch: &mut Batch, faults: &Faults) -> Result<(), DbEr
     Ok(faults.at(Place::Committed)?)
 }
 
-fn read(open: &Open, query: Query, tail: &Tail) -> Result<Answer, DbError> {
+fn read(open: &Open, query: Query) -> Result<Answer, DbError> {
     let ledger = &open.ledger;
     Ok(match query {
         Query::Container(id, scope) => {
@@ -226,12 +232,8 @@ fn read(open: &Open, query: Query, tail: &Tail) -> Result<Answer, DbError> {
         Query::Pools => Answer::Pools(ledger.pools()),
         Query::Fleet { known, max } => Answer::Fleet(Box::new(ledger.fleet(known, max))),
         Query::Scale => Answer::Scale(Box::new(ledger.scale_state())),
-        Query::Events { after, max, scope } => {
-            let max = max.min(EVENTS_PAGE_MAX) as usize;
-            let mut page = tail.page(after, max).map_or_else(|| events(open, after, max), Ok)?;
-            page.events.retain(|event| ledger.shows(event, scope.as_ref()));
-            Answer::Events(page)
-        }
+        // Asked elsewhere, and here only for what a scope shows of them.
+        Query::Events { .. } => unreachable!("events are read without the writer"),
         Query::Token(hash) => Answer::Token(ledger.token(&hash).map(Box::new)),
         Query::Tokens { after, max } => {
             let (tokens, more) = ledger.tokens(after.as_ref(), max);
@@ -262,26 +264,4 @@ fn finished(open: &Open, id: ContainerId) -> Result<Option<ContainerRecord>, DbE
     let mut found = statement.query(rows::position_bounds(position, Position(position.0 + 1)))?;
     let Some(row) = found.next()? else { return Ok(None) };
     Ok(open.ledger.finished_record(rows::finished_from(row, id.group)?))
-}
-
-fn events(open: &Open, after: EventNumber, max: usize) -> Result<EventPage, DbError> {
-    let mut events = Vec::new();
-    // The row that holds the event asked for may begin before it.
-    let mut statement = open.db.prepare_cached(
-        "SELECT body FROM event WHERE first >= coalesce((SELECT max(first) FROM event WHERE first <= ?1), 0)
-         ORDER BY first",
-    )?;
-    let mut rows = statement.query([after.next().0.min(i64::MAX as u64).cast_signed()])?;
-    while events.len() < max
-        && let Some(row) = rows.next()?
-    {
-        let bytes = row.get_ref(0)?.as_blob().map_err(|error| DbError::record("event", error))?;
-        let decoded = event_codec::decode(bytes).map_err(|error| DbError::record("event", error))?;
-        events.extend(decoded.into_iter().filter(|event| event.number > after));
-    }
-    events.truncate(max);
-    let oldest = open.ledger.events_floor();
-    let seen = events.last().map_or(after, |event| event.number);
-    events.retain(|event| event.number >= oldest);
-    Ok(EventPage { events, oldest, last: open.ledger.counters().last_event, seen })
 }
