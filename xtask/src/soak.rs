@@ -29,6 +29,21 @@ const KINDS: &[Kind] = &[
         rounds_variable: "VOLLEY_ROUNDS",
         rounds: 5_000,
     },
+    // On a real redis-server, or on what VOLLEY_REDIS_SERVER names.
+    Kind {
+        name: "redis-differential",
+        words: &[
+            "--package",
+            "volley-store",
+            "--test",
+            "conformance",
+            "--",
+            "redis_is_the_ledger_after",
+            "--nocapture",
+        ],
+        rounds_variable: "VOLLEY_SEQUENCES",
+        rounds: 20_000,
+    },
     // Its cases are new each time, whatever the seed; a failure prints the input that it was shrunk to.
     Kind {
         name: "decoders",

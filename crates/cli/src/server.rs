@@ -17,7 +17,7 @@ use volley_control::{Control, ControlError, NewToken, Options, Profile, Random, 
 use volley_ledger::LedgerOptions;
 use volley_model::{Millis, Role, TenantName};
 use volley_store::embedded::{EmbeddedOptions, EmbeddedStore};
-use volley_store::redis::{RedisOpenError, RedisOptions, RedisStore};
+use volley_store::redis::{RedisOpenError, RedisOptions, RedisStore, RedisTls};
 use volley_store::{Store, StoreError};
 use volley_wire::access::ServerAccess;
 
@@ -35,6 +35,8 @@ pub enum StoreChoice {
         url: String,
         /// Which cell there.
         cell: String,
+        /// Whom to trust, for `rediss://`.
+        tls: RedisTls,
     },
 }
 
@@ -46,8 +48,8 @@ impl StoreChoice {
                 let options = EmbeddedOptions { ledger, ..EmbeddedOptions::new(data) };
                 Ok(Arc::new(EmbeddedStore::open(options).map_err(|error| cannot(&error))?))
             }
-            Self::Redis { url, cell } => {
-                let options = RedisOptions { ledger, cell, ..RedisOptions::new(&url) };
+            Self::Redis { url, cell, tls } => {
+                let options = RedisOptions { ledger, cell, tls, ..RedisOptions::new(&url) };
                 let store = RedisStore::open(options).await.map_err(|error| match error {
                     RedisOpenError::Url { .. } | RedisOpenError::Cell { .. } => CommandError::Usage(error.to_string()),
                     other => cannot(&other),
@@ -80,7 +82,7 @@ impl StoreChoice {
     pub fn name(&self) -> String {
         match self {
             Self::Folder(data) => data.display().to_string(),
-            Self::Redis { url, cell } => format!("{} (cell {cell})", volley_store::redis::without_secret(url)),
+            Self::Redis { url, cell, .. } => format!("{} (cell {cell})", volley_store::redis::without_secret(url)),
         }
     }
 }

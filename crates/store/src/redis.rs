@@ -3,6 +3,7 @@
 //! playing the same operations on both. Knows nothing of planning or workers' streams.
 
 mod arguments;
+mod audit;
 mod connection;
 mod health;
 mod hints;
@@ -12,23 +13,24 @@ mod replies;
 mod rows;
 mod scale;
 mod scripts;
+mod sliced;
 mod words;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
-use redis::Client;
+use redis::{Client, ClientTlsConfig, TlsCertificates};
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
-use volley_ledger::{Answer, Claim, Hint, LedgerOptions, Operation, Query, Reply, Stop, StopReply};
+use volley_ledger::{Answer, Claim, Hint, LedgerOptions, Operation, Query, Reply};
 use volley_model::FleetVersion;
 
 use crate::{Clock, Store, StoreError, StoreFuture, StoreStats};
 use arguments::Arguments;
 use connection::Connection;
-use replies::Items;
+pub use scripts::SCRIPT_ITEMS_MAX;
 use scripts::Scripts;
 
 /// Hints a slow listener may lag behind before it loses some.
@@ -36,11 +38,30 @@ const HINTS_KEPT: usize = 1_024;
 /// Longest name of a cell.
 const CELL_BYTES_MAX: usize = 63;
 
+/// Whom to trust, and what to show, where the URL begins with `rediss://`; all PEM.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct RedisTls {
+    /// Certificates of who may have signed the server's; those of the system when `None`.
+    pub ca: Option<Vec<u8>>,
+    /// A certificate and its key, for a server that asks its clients for one.
+    pub identity: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+/// A key is nobody's to see.
+impl std::fmt::Debug for RedisTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { ca, identity } = self;
+        f.debug_struct("RedisTls").field("ca", &ca.is_some()).field("identity", &identity.is_some()).finish()
+    }
+}
+
 /// How to reach a cell.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RedisOptions {
-    /// As in `redis://user:password@host:6379/0` or `redis+unix:///run/redis.sock?db=1`.
+    /// As in `redis://user:password@host:6379/0`, `rediss://...` (TLS) or `redis+unix:///run/redis.sock?db=1`.
     pub url: String,
+    /// For `rediss://`.
+    pub tls: RedisTls,
     /// The cell: all its keys begin with `{volley:CELL}:`, so that they are kept together.
     pub cell: String,
     /// The ledger's limits and terms.
@@ -49,6 +70,8 @@ pub struct RedisOptions {
     pub call_timeout: Duration,
     /// How often everything is looked at even if no hint came.
     pub take_interval: Duration,
+    /// Most items that one call of a script touches; more take several calls.
+    pub script_items_max: u32,
     /// The time of a test; the server's own clock when `None`.
     pub clock: Option<Clock>,
 }
@@ -59,12 +82,23 @@ impl RedisOptions {
     pub fn new(url: &str) -> Self {
         Self {
             url: url.to_owned(),
+            tls: RedisTls::default(),
             cell: "default".to_owned(),
             ledger: LedgerOptions::default(),
             call_timeout: Duration::from_secs(5),
             take_interval: Duration::from_secs(1),
+            script_items_max: SCRIPT_ITEMS_MAX,
             clock: None,
         }
+    }
+}
+
+/// Never with a password.
+impl std::fmt::Debug for RedisOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { url, tls, cell, .. } = self;
+        let mut shown = f.debug_struct("RedisOptions");
+        shown.field("url", &without_secret(url)).field("tls", tls).field("cell", cell).finish_non_exhaustive()
     }
 }
 
@@ -130,12 +164,11 @@ impl RedisStore {
         if options.cell.is_empty() || options.cell.len() > CELL_BYTES_MAX || !options.cell.bytes().all(good) {
             return Err(RedisOpenError::Cell { cell: options.cell });
         }
-        let client = Client::open(options.url.as_str());
-        let client = client
+        let client = client(&options)
             .map_err(|error| RedisOpenError::Url { url: without_secret(&options.url), problem: error.to_string() })?;
         let prefix = format!("{{volley:{}}}:", options.cell);
         let meta_key = format!("{prefix}meta");
-        let scripts = Scripts::new(&options.ledger);
+        let scripts = Scripts::new(&options.ledger, options.script_items_max.max(1));
         let connection = Arc::new(Connection::new(client, options.call_timeout, scripts, meta_key.clone()));
         let warnings = health::check(&connection, &meta_key).await?;
         for warning in &warnings {
@@ -169,6 +202,12 @@ impl RedisStore {
         if let Operation::Stop(op) = &operation {
             return Ok(Reply::Stop(self.stop(op).await?));
         }
+        if let Operation::Sweep(op) = &operation {
+            return Ok(Reply::Sweep(self.sweep(op).await?));
+        }
+        if let Operation::Heartbeat(op) = &operation {
+            return Ok(Reply::Heartbeat(self.heartbeat(op).await?));
+        }
         let made = self.connection.made();
         if let Operation::Claim(claim) = &mut operation {
             self.forget_fleet(claim, made);
@@ -176,7 +215,15 @@ impl RedisStore {
         let mut arguments = self.arguments();
         let name = arguments::of_operation(&operation, &mut arguments);
         let value = self.connection.run(name, &arguments.0).await?;
-        Ok(replies::of_operation(&operation, value, &self.options.ledger)?)
+        let mut reply = replies::of_operation(&operation, value, &self.options.ledger)?;
+        if let Reply::Claim(Ok(claimed)) = &mut reply {
+            claimed.fleet = self.whole_reload(std::mem::take(&mut claimed.fleet)).await?;
+        }
+        Ok(reply)
+    }
+
+    fn items_max(&self) -> u32 {
+        self.options.script_items_max.max(1)
     }
 
     /// The first claim after a lost connection loads the fleet anew: a server that was rolled back may have given
@@ -184,28 +231,6 @@ impl RedisStore {
     fn forget_fleet(&self, claim: &mut Claim, made: u64) {
         if self.heard_in.swap(made, Ordering::SeqCst) != made {
             claim.known = FleetVersion(0);
-        }
-    }
-
-    /// A stop, as many calls as the group's size takes.
-    async fn stop(&self, op: &Stop) -> Result<Result<StopReply, volley_ledger::NotFound>, StoreError> {
-        let mut sum = StopReply::default();
-        let mut from = 0;
-        loop {
-            let mut arguments = self.arguments();
-            let name = arguments::stop(op, from, &mut arguments);
-            let value = self.connection.run(name, &arguments.0).await?;
-            let (reply, next) = match replies::stop(&mut Items::of(value).map_err(StoreError::from)?, op.target)? {
-                Ok(reply) => reply,
-                Err(not_found) => return Ok(Err(not_found)),
-            };
-            sum.finished += reply.finished;
-            sum.stopping += reply.stopping;
-            sum.already_finished += reply.already_finished;
-            match next {
-                Some(next) => from = next,
-                None => return Ok(Ok(sum)),
-            }
         }
     }
 }
@@ -252,13 +277,33 @@ impl Drop for RedisStore {
     }
 }
 
-/// A URL as it may be shown.
+/// Connects to nothing yet.
+fn client(options: &RedisOptions) -> redis::RedisResult<Client> {
+    static PROVIDER: Once = Once::new();
+    // redis-rs takes the process' one. Somebody else may have chosen it: that is as good.
+    PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+    let RedisTls { ca, identity } = options.tls.clone();
+    if ca.is_none() && identity.is_none() {
+        return Client::open(options.url.as_str());
+    }
+    let client_tls = identity.map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key });
+    Client::build_with_tls(options.url.as_str(), TlsCertificates { client_tls, root_cert: ca })
+}
+
+/// A URL as it may be shown: without user and password, wherever they stand in it.
 #[must_use]
 pub fn without_secret(url: &str) -> String {
-    match (url.find("://"), url.rfind('@')) {
+    let (url, query) = url.split_once('?').map_or((url, None), |(url, query)| (url, Some(query)));
+    let shown = match (url.find("://"), url.rfind('@')) {
         (Some(scheme), Some(at)) if scheme + 3 < at => format!("{}***{}", &url[..scheme + 3], &url[at..]),
         _ => url.to_owned(),
-    }
+    };
+    let Some(query) = query else { return shown };
+    let pairs = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name @ ("user" | "pass"), _)) => format!("{name}=***"),
+        _ => pair.to_owned(),
+    });
+    format!("{shown}?{}", pairs.collect::<Vec<_>>().join("&"))
 }
 
 #[cfg(test)]
@@ -269,5 +314,11 @@ mod tests {
     fn a_url_is_shown_without_its_password() {
         assert_eq!(without_secret("redis://me:secret@host:1/0"), "redis://***@host:1/0");
         assert_eq!(without_secret("redis://host:1/0"), "redis://host:1/0");
+        assert_eq!(
+            without_secret("redis+unix:///run/redis.sock?db=1&user=me&pass=a@b"),
+            "redis+unix:///run/redis.sock?db=1&user=***&pass=***"
+        );
+        let options = RedisOptions::new("redis://me:secret@host:1/0");
+        assert!(!format!("{options:?}").contains("secret"), "{options:?}");
     }
 }

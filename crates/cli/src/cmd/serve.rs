@@ -1,10 +1,11 @@
 //! `volley serve`: a server, until Ctrl-C or SIGTERM. Workers connect to it.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use volley_api::TlsFiles;
+use volley_store::redis::RedisTls;
 
 use crate::command_error::CommandError;
 use crate::fleet::interrupted;
@@ -20,13 +21,15 @@ pub struct Serve {
     /// Folder of the store; one server process each.
     #[arg(long, default_value = ".volley", value_name = "DIR", env = "VOLLEY_DATA")]
     data: PathBuf,
-    /// A Redis or Valkey that this server shares with others, as in redis://user:password@host:6379/0 or
-    /// redis+unix:///run/redis.sock; instead of a folder.
+    /// A Redis or Valkey that this server shares with others, as in redis://user:password@host:6379/0,
+    /// rediss://... (TLS) or redis+unix:///run/redis.sock; instead of a folder.
     #[arg(long, value_name = "URL", env = "VOLLEY_STORE", conflicts_with = "data", hide_env_values = true)]
     store: Option<String>,
     /// Which cell of that Redis: servers of one cell work together.
     #[arg(long, default_value = "default", value_name = "NAME", env = "VOLLEY_CELL", requires = "store")]
     cell: String,
+    #[command(flatten)]
+    store_tls: StoreTlsFlags,
     /// Every call needs a token. At the first start an admin's is made and written to admin.token in the data folder (with --store: in the current one).
     #[arg(long, env = "VOLLEY_TOKENS")]
     tokens: bool,
@@ -46,6 +49,35 @@ pub struct Serve {
     flags: ServerFlags,
 }
 
+/// For --store rediss://...
+#[derive(Debug, Args)]
+struct StoreTlsFlags {
+    /// With --store rediss://...: certificates (PEM) of who may have signed the store's; by default those of the system.
+    #[arg(long, value_name = "FILE", env = "VOLLEY_STORE_CA", requires = "store")]
+    store_ca: Option<PathBuf>,
+    /// With --store rediss://...: a certificate (PEM) to show to a store that asks for one.
+    #[arg(long, value_name = "FILE", env = "VOLLEY_STORE_CERT", requires = "store_key")]
+    store_cert: Option<PathBuf>,
+    /// The key of --store-cert (PEM).
+    #[arg(long, value_name = "FILE", env = "VOLLEY_STORE_KEY", requires = "store_cert")]
+    store_key: Option<PathBuf>,
+}
+
+impl StoreTlsFlags {
+    fn read(&self) -> Result<RedisTls, CommandError> {
+        let ca = self.store_ca.as_deref().map(read_file).transpose()?;
+        let identity = match (&self.store_cert, &self.store_key) {
+            (Some(certificate), Some(key)) => Some((read_file(certificate)?, read_file(key)?)),
+            _ => None,
+        };
+        Ok(RedisTls { ca, identity })
+    }
+}
+
+fn read_file(file: &Path) -> Result<Vec<u8>, CommandError> {
+    std::fs::read(file).map_err(|error| CommandError::Usage(format!("cannot read {}: {error}", file.display())))
+}
+
 impl Serve {
     fn guard(&self) -> Guard {
         let files = self.tls_cert.clone().zip(self.tls_key.clone());
@@ -61,7 +93,7 @@ impl Serve {
 pub async fn serve(serve: &Serve, format: Format) -> Result<(), CommandError> {
     volley_api::raise_open_files();
     let store = match &serve.store {
-        Some(url) => StoreChoice::Redis { url: url.clone(), cell: serve.cell.clone() },
+        Some(url) => StoreChoice::Redis { url: url.clone(), cell: serve.cell.clone(), tls: serve.store_tls.read()? },
         None => StoreChoice::Folder(serve.data.clone()),
     };
     let name = store.name();

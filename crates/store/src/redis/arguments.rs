@@ -6,11 +6,11 @@ use std::fmt::Display;
 
 use serde::Serialize;
 use volley_ledger::{
-    Attach, Commit, MachineSaid, Operation, Progress, Report, Schedulable, Stop, StopTarget, Submit, TakeFrom,
+    Attach, Commit, MachineSaid, Operation, Progress, Report, Schedulable, Stop, StopTarget, Submit, Sweep, TakeFrom,
 };
 use volley_model::{
-    Capacity, Cost, Millis, Outcome, Placement, Pool, PoolVersion, ProvisionerKind, Rate, RetireCause, RetryOn, Role,
-    Shape, TenantName, Worker,
+    Capacity, Cost, Epoch, Millis, Nonce, Outcome, Placement, Pool, PoolVersion, ProvisionerKind, Rate, RetireCause,
+    RetryOn, Role, SessionId, Shape, TenantName, Worker, WorkerId,
 };
 
 use super::rows::{Rules, WorkerStatic};
@@ -82,10 +82,7 @@ pub(super) fn of_operation(operation: &Operation, arguments: &mut Arguments) -> 
         Operation::Commit(op) => commit(op, arguments),
         Operation::Attach(op) => attach(op, arguments),
         Operation::Heartbeat(op) => {
-            arguments.hex(op.session.0).number(op.workers.len() as u64);
-            for (worker, stream, epoch) in &op.workers {
-                arguments.text(worker).hex(stream.0).number(epoch.number.into()).hex(epoch.nonce.0);
-            }
+            heartbeat(op.session, &op.workers, arguments);
             Name::Heartbeat
         }
         Operation::Detach(op) => {
@@ -104,7 +101,7 @@ pub(super) fn of_operation(operation: &Operation, arguments: &mut Arguments) -> 
             Name::SetSchedulable
         }
         Operation::Sweep(op) => {
-            arguments.number(op.items_max.min(super::scripts::SCRIPT_ITEMS_MAX).into());
+            sweep(op, -1, 0, arguments);
             Name::Sweep
         }
         Operation::ApplyPool(op) => {
@@ -322,6 +319,17 @@ pub(super) fn stop(op: &Stop, from: u32, arguments: &mut Arguments) -> Name {
 }
 
 /// What each of some streams is asked for.
+pub(super) fn heartbeat(session: SessionId, workers: &[(WorkerId, Nonce, Epoch)], arguments: &mut Arguments) {
+    arguments.hex(session.0).number(workers.len() as u64);
+    for (worker, stream, epoch) in workers {
+        arguments.text(worker).hex(stream.0).number(epoch.number.into()).hex(epoch.nonce.0);
+    }
+}
+
+pub(super) fn sweep(op: &Sweep, renewed_until: i64, stay: u64, arguments: &mut Arguments) {
+    arguments.number(op.items_max.into()).text(renewed_until).number(stay);
+}
+
 pub(super) fn take(asked: &[TakeFrom], deliveries_max: usize, arguments: &mut Arguments) {
     arguments.number(asked.len() as u64);
     for from in asked {

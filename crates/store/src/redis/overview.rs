@@ -10,7 +10,7 @@ use volley_model::{ContainerId, ContainerState, Free, Score, ShapeHash, Timestam
 use super::RedisStore;
 use super::arguments::Arguments;
 use super::replies::{Items, Malformed, json};
-use super::scripts::{Name, SCRIPT_ITEMS_MAX};
+use super::scripts::Name;
 use crate::StoreError;
 
 /// Shapes of an overview: those in front. The rest are counted, not listed.
@@ -71,7 +71,7 @@ impl RedisStore {
         let (mut place, mut same_shape) = (0, 0);
         loop {
             let mut arguments = Arguments::default();
-            arguments.text(id.group).number(id.index.into()).number(place).number(SCRIPT_ITEMS_MAX.into());
+            arguments.text(id.group).number(id.index.into()).number(place).number(self.items_max().into());
             let mut items = self.ask(Name::Ahead, arguments).await?;
             if items.is_empty() {
                 return Ok(None);

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use volley_ledger::{
-    Answer, Audit, ContainerPage, ContainerRecord, Delivery, Event, EventKind, EventPage, GroupRecord, ListQuery,
-    Order, PrefixMatch, Query, Scope, TakeFrom, Taken, TenantRecord, Waiting, WorkerRecord,
+    Answer, ContainerPage, ContainerRecord, Delivery, Event, EventKind, EventPage, GroupRecord, ListQuery, Order,
+    PrefixMatch, Query, Scope, TakeFrom, Taken, TenantRecord, Waiting, WorkerRecord,
 };
 use volley_model::{
     ContainerId, ContainerState, DeliveryNumber, EventNumber, Free, GROUP_ID_CHARS, GroupId, Pool, SecretHash, Spec,
@@ -17,7 +17,7 @@ use super::RedisStore;
 use super::arguments::{self, Arguments};
 use super::replies::{self, Items, Malformed, json, role_from};
 use super::rows::{FinishedRow, LiveRow, WorkerRow, limits_from, token_from};
-use super::scripts::{Name, SCRIPT_ITEMS_MAX};
+use super::scripts::Name;
 use super::words::NUMBER_MAX;
 use crate::StoreError;
 
@@ -25,10 +25,7 @@ use crate::StoreError;
 const LIST_SCAN_MAX: u32 = 100_000;
 /// Most events of one page.
 const EVENTS_PAGE_MAX: u32 = 10_000;
-/// Most violations listed by one audit: the first ones tell.
-const VIOLATIONS_MAX: usize = 100;
-
-type Read<T> = Result<T, StoreError>;
+pub(super) type Read<T> = Result<T, StoreError>;
 
 impl From<Malformed> for StoreError {
     fn from(error: Malformed) -> Self {
@@ -101,17 +98,27 @@ impl RedisStore {
 
     async fn prefix(&self, text: &str, scope: Scope) -> Read<Vec<PrefixMatch>> {
         let Some((low, high, index)) = prefix_bounds(text) else { return Ok(Vec::new()) };
-        let mut arguments = Arguments::default();
-        arguments.text(low).text(high).number_maybe(index.map(u64::from));
-        arguments.text(scope.as_ref().map(TenantName::as_str).unwrap_or_default());
-        let found = self.ask(Name::Prefix, arguments).await?.rest(|items| {
-            let (group, count) = (items.parsed()?, items.small()?);
-            Ok(match index {
-                Some(index) => PrefixMatch::Container(ContainerId { group, index }),
-                None => PrefixMatch::Group(group, count),
-            })
-        })?;
-        Ok(found)
+        let (mut matches, mut after) = (Vec::new(), String::new());
+        loop {
+            let mut arguments = Arguments::default();
+            arguments.text(low).text(high).number_maybe(index.map(u64::from));
+            arguments.text(scope.as_ref().map(TenantName::as_str).unwrap_or_default());
+            arguments.number(self.items_max().into()).text(&after);
+            let mut items = self.ask(Name::Prefix, arguments).await?;
+            matches.extend(items.list()?.rest(|items| {
+                let (group, count) = (items.parsed()?, items.small()?);
+                Ok(match index {
+                    Some(index) => PrefixMatch::Container(ContainerId { group, index }),
+                    None => PrefixMatch::Group(group, count),
+                })
+            })?);
+            after = items.text()?;
+            // Two say "ambiguous".
+            if after.is_empty() || matches.len() >= 2 {
+                matches.truncate(2);
+                return Ok(matches);
+            }
+        }
     }
 
     async fn list(&self, query: ListQuery) -> Read<ContainerPage> {
@@ -123,7 +130,7 @@ impl RedisStore {
         };
         let max = query.max.max(1);
         loop {
-            let scan = (LIST_SCAN_MAX - scanned).min(SCRIPT_ITEMS_MAX);
+            let scan = (LIST_SCAN_MAX - scanned).min(self.items_max());
             let slice = self.slice(&query, &cursor, max - found, scan).await?;
             scanned += slice.scanned;
             found += slice.records.len() as u32;
@@ -163,7 +170,7 @@ impl RedisStore {
         let more = names.len() > max.max(1) as usize;
         names.truncate(max.max(1) as usize);
         let mut workers = Vec::new();
-        for names in names.chunks(SCRIPT_ITEMS_MAX as usize) {
+        for names in names.chunks(self.items_max() as usize) {
             let rows = self.ask(Name::Workers, names_of(names)).await?.rest(|items| {
                 let (_, row, of_worker, capacity) = (items.bytes()?, items.bytes()?, items.bytes()?, items.bytes()?);
                 let row = WorkerRow::from(&row)?;
@@ -175,10 +182,28 @@ impl RedisStore {
         Ok((workers, more))
     }
 
-    async fn worker_names(&self) -> Read<Vec<String>> {
-        let mut names = self.ask(Name::WorkerNames, Arguments::default()).await?.rest(Items::text)?;
-        names.sort_unstable();
-        Ok(names)
+    pub(super) async fn worker_names(&self) -> Read<Vec<String>> {
+        self.names("workers").await
+    }
+
+    pub(super) async fn shape_names(&self) -> Read<Vec<String>> {
+        self.names("shapes").await
+    }
+
+    /// The names in one of the hashes, sorted.
+    async fn names(&self, key: &str) -> Read<Vec<String>> {
+        // A slice may bring again what another brought.
+        let (mut names, mut cursor) = (BTreeSet::new(), "0".to_owned());
+        loop {
+            let mut arguments = Arguments::default();
+            arguments.text(key).text(&cursor).number(self.items_max().into());
+            let mut items = self.ask(Name::Names, arguments).await?;
+            cursor = items.text()?;
+            names.extend(items.list()?.rest(Items::text)?);
+            if cursor == "0" {
+                return Ok(names.into_iter().collect());
+            }
+        }
     }
 
     pub(super) async fn pools(&self) -> Read<Vec<Pool>> {
@@ -193,16 +218,15 @@ impl RedisStore {
         let mut after = EventNumber(from.0.min(NUMBER_MAX - 1));
         loop {
             let mut arguments = Arguments::default();
-            // An entry holds one event or a thousand: a few at a time.
-            arguments.number(after.0).number(100);
+            arguments.number(after.0).number((max - page.events.len()) as u64).number(self.items_max().into());
             let mut items = self.ask(Name::Events, arguments).await?;
             (page.oldest, page.last) = (EventNumber(items.number()?), EventNumber(items.number()?));
             let entries = items.list()?.rest(|items| entry_from(&mut items.list()?))?;
-            let count = entries.len();
+            let more = items.flag()?;
             let oldest = page.oldest;
             let events = entries.into_iter().flatten();
             page.events.extend(events.filter(|event| event.number > after && event.number >= oldest));
-            if page.events.len() >= max || count < 100 {
+            if page.events.len() >= max || !more {
                 page.events.truncate(max);
                 page.seen = page.events.last().map_or(from, |event| event.number);
                 if let Some(tenant) = scope {
@@ -223,7 +247,7 @@ impl RedisStore {
         let groups: BTreeSet<GroupId> = events.iter().filter_map(group_of).collect();
         let groups: Vec<GroupId> = groups.into_iter().collect();
         let mut own = BTreeSet::new();
-        for groups in groups.chunks(SCRIPT_ITEMS_MAX as usize) {
+        for groups in groups.chunks(self.items_max() as usize) {
             let names: Vec<String> = groups.iter().map(GroupId::to_string).collect();
             let tenants = self.ask(Name::GroupTenants, names_of(&names)).await?.rest(Items::text)?;
             own.extend(groups.iter().zip(tenants).filter(|(_, of)| of == tenant.as_str()).map(|(group, _)| *group));
@@ -247,7 +271,7 @@ impl RedisStore {
     }
 
     async fn tokens(&self, after: Option<TokenId>, max: u32) -> Read<(Vec<Token>, bool)> {
-        let max = max.clamp(1, SCRIPT_ITEMS_MAX);
+        let max = max.clamp(1, self.items_max());
         let mut arguments = Arguments::default();
         arguments.text(after.map(|after| after.to_string()).unwrap_or_default()).number(u64::from(max) + 1);
         let tokens = self.ask(Name::Tokens, arguments).await?;
@@ -258,9 +282,10 @@ impl RedisStore {
     }
 
     async fn tenants(&self, after: Option<TenantName>, max: u32) -> Read<(Vec<TenantRecord>, bool)> {
-        let mut items = self.ask(Name::Tenants, Arguments::default()).await?;
-        let limited = items.list()?.rest(|items| Ok((items.parsed()?, limits_from(&items.bytes()?)?)))?;
-        let waiting = items.list()?.rest(|items| Ok((items.parsed::<TenantName>()?, items.number()?)))?;
+        let limited =
+            self.tenant_slices("tenants", |items| Ok((items.parsed()?, limits_from(&items.bytes()?)?))).await?;
+        let waiting: Vec<(TenantName, u64)> =
+            self.tenant_slices("tenant_waiting", |items| Ok((items.parsed()?, items.number()?))).await?;
         let mut all: BTreeMap<TenantName, TenantRecord> = BTreeMap::new();
         for (name, tenant) in limited {
             all.insert(name, TenantRecord { tenant, waiting: 0 });
@@ -276,65 +301,46 @@ impl RedisStore {
         Ok((records, more))
     }
 
+    /// All fields of one of the tenants' keys; a field may come twice.
+    pub(super) async fn tenant_slices<T>(
+        &self,
+        key: &str,
+        take: impl Fn(&mut Items) -> Result<T, Malformed>,
+    ) -> Read<Vec<T>> {
+        let (mut all, mut cursor) = (Vec::new(), "0".to_owned());
+        loop {
+            let mut arguments = Arguments::default();
+            arguments.text(key).text(&cursor).number(self.items_max().into());
+            let mut items = self.ask(Name::Tenants, arguments).await?;
+            cursor = items.text()?;
+            all.extend(items.list()?.rest(&take)?);
+            if cursor == "0" {
+                return Ok(all);
+            }
+        }
+    }
+
     async fn take(&self, asked: &[TakeFrom]) -> Read<Vec<Taken>> {
         let mut taken = Vec::with_capacity(asked.len());
-        for asked in asked.chunks(SCRIPT_ITEMS_MAX as usize) {
+        while taken.len() < asked.len() {
+            let rest = &asked[taken.len()..];
+            let rest = &rest[..rest.len().min(self.items_max() as usize)];
             let mut arguments = Arguments::default();
-            arguments::take(asked, self.options.ledger.take_deliveries_max, &mut arguments);
+            arguments::take(rest, self.options.ledger.take_deliveries_max, &mut arguments);
             let mut items = self.ask(Name::Take, arguments).await?;
             let mut lists = items.list()?;
             let specs = specs_from(items.list()?)?;
-            for from in asked {
+            // As many as one call may; at least one.
+            for from in rest.iter().take(lists.len()) {
                 let deliveries = lists.list()?.rest(|items| delivery_from(items, &specs))?;
                 taken.push(Taken { worker: from.worker.clone(), stream: from.stream, deliveries });
             }
         }
         Ok(taken)
     }
-
-    /// Counts and laws, slice by slice. When the store moved meanwhile, only what each slice says by itself counts.
-    async fn audit(&self) -> Read<Audit> {
-        let mut audit = Audit::default();
-        let (mut group, mut index) = (String::new(), 0);
-        let mut moves = None;
-        loop {
-            let mut arguments = Arguments::default();
-            arguments.text(&group).number(index).number(SCRIPT_ITEMS_MAX.into());
-            let mut items = self.ask(Name::AuditGroups, arguments).await?;
-            let mut counts = items.list()?;
-            for count in [
-                &mut audit.queued,
-                &mut audit.claimed,
-                &mut audit.assigned,
-                &mut audit.starting,
-                &mut audit.running,
-                &mut audit.stopping,
-            ] {
-                *count += counts.number()?;
-            }
-            audit.violations.extend(items.list()?.rest(Items::text)?);
-            (group, index) = (items.text()?, items.number()?);
-            let now = items.number()?;
-            (audit.accepted, audit.finished, audit.pruned) = (items.number()?, items.number()?, items.number()?);
-            let moved = moves.replace(now).is_some_and(|before| before != now);
-            if group.is_empty() {
-                let live = audit.queued + audit.claimed + audit.assigned + audit.starting + audit.running;
-                let sum = live + audit.stopping + audit.finished + audit.pruned;
-                if sum != audit.accepted && !moved {
-                    audit.violations.push(format!("law 3: {} accepted, {sum} accounted for", audit.accepted));
-                }
-                break;
-            }
-        }
-        for names in self.worker_names().await?.chunks(SCRIPT_ITEMS_MAX as usize) {
-            audit.violations.extend(self.ask(Name::AuditWorkers, names_of(names)).await?.rest(Items::text)?);
-        }
-        audit.violations.truncate(VIOLATIONS_MAX);
-        Ok(audit)
-    }
 }
 
-fn names_of(names: &[String]) -> Arguments {
+pub(super) fn names_of(names: &[String]) -> Arguments {
     let mut arguments = Arguments::default();
     arguments.number(names.len() as u64);
     for name in names {

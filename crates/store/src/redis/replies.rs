@@ -53,6 +53,16 @@ impl Items {
         self.0.len() == 0
     }
 
+    /// Items that are left.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The next items, as they are.
+    pub(super) fn first(&mut self, count: usize) -> Result<Vec<Value>, Malformed> {
+        (0..count).map(|_| self.next()).collect()
+    }
+
     fn next(&mut self) -> Result<Value, Malformed> {
         self.0.next().ok_or_else(|| Malformed::new("an answer", "it ends too early"))
     }
@@ -150,10 +160,7 @@ pub(super) fn of_operation(operation: &Operation, value: Value, options: &Ledger
             "in_use" => Err(AttachRefusal::NameInUse { worker: op.worker.id.clone() }),
             _ => Ok(attach(&mut items, options)?),
         }),
-        Operation::Heartbeat(_) => {
-            let session_alive = items.flag()?;
-            Reply::Heartbeat(HeartbeatReply { session_alive, workers: items.list()?.rest(Items::flag)? })
-        }
+        Operation::Heartbeat(_) => Reply::Heartbeat(heartbeat(&mut items)?),
         Operation::Detach(_) => Reply::Detach(items.flag()?),
         Operation::Report(_) => Reply::Report(items.rest(verdict)?),
         Operation::Stop(op) => Reply::Stop(stop(&mut items, op.target)?.map(|(reply, _)| reply)),
@@ -342,7 +349,11 @@ pub(super) fn stop(
     Ok(Ok((StopReply { finished, stopping, already_finished }, next)))
 }
 
-fn sweep(items: &mut Items) -> Result<SweepReply, Malformed> {
+pub(super) fn heartbeat(items: &mut Items) -> Result<HeartbeatReply, Malformed> {
+    Ok(HeartbeatReply { session_alive: items.flag()?, workers: items.list()?.rest(Items::flag)? })
+}
+
+pub(super) fn sweep(items: &mut Items) -> Result<SweepReply, Malformed> {
     Ok(SweepReply {
         sessions_ended: items.small()?,
         workers_lost: items.list()?.rest(Items::parsed)?,

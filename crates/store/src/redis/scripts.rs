@@ -7,7 +7,7 @@ use volley_ledger::LedgerOptions;
 
 /// Most items of one call of a script; more go on with a cursor. A call that touches so many takes some 10 ms, for
 /// which all other calls wait.
-pub(super) const SCRIPT_ITEMS_MAX: u32 = 1_000;
+pub const SCRIPT_ITEMS_MAX: u32 = 1_000;
 
 macro_rules! lua {
     ($($file:literal),+) => { &[$(include_str!(concat!("lua/", $file, ".lua"))),+] };
@@ -62,7 +62,7 @@ scripts! {
     List = READS, lua!("read", "list");
     Group = READS, lua!("read", "group");
     Prefix = READS, lua!("read", "prefix");
-    WorkerNames = READS, lua!("read", "worker_names");
+    Names = READS, lua!("read", "names");
     Workers = READS, lua!("read", "workers");
     Pools = READS, lua!("read", "pools");
     Events = READS, lua!("read", "events");
@@ -74,7 +74,11 @@ scripts! {
     Overview = READS, lua!("read", "overview");
     OverviewShapes = READS, lua!("read", "overview_shapes");
     Ahead = READS, lua!("read", "ahead");
-    AuditGroups = READS, lua!("read", "audit_groups");
+    AuditGroups = READS, lua!("read", "audit_cell", "audit_groups");
+    AuditQueues = READS, lua!("read", "audit_cell", "audit_queues");
+    AuditKeys = READS, lua!("read", "audit_keys");
+    AuditTokens = READS, lua!("read", "audit_tokens");
+    AuditMachines = READS, lua!("read", "audit_machines");
     AuditWorkers = READS, lua!("read", "audit_workers");
 }
 
@@ -91,8 +95,8 @@ pub(super) struct Source {
 pub(super) struct Scripts(Vec<Source>);
 
 impl Scripts {
-    pub(super) fn new(options: &LedgerOptions) -> Self {
-        let limits = limits(options);
+    pub(super) fn new(options: &LedgerOptions, items_max: u32) -> Self {
+        let limits = limits(options, items_max);
         let source = |(_, flags, own): &(Name, &'static str, &'static [&'static str])| {
             let pieces: &[&str] = if *flags == READS { &[] } else { WRITES };
             let mut text = format!("{flags}{limits}");
@@ -115,7 +119,7 @@ impl Scripts {
     }
 }
 
-fn limits(options: &LedgerOptions) -> String {
+fn limits(options: &LedgerOptions, items_max: u32) -> String {
     let limits: [(&str, u64); 22] = [
         ("worker_lease", options.worker_lease.0),
         ("session_lease", options.session_lease.0),
@@ -129,7 +133,7 @@ fn limits(options: &LedgerOptions) -> String {
         ("lost_worker_age_max", options.lost_worker_age_max.0),
         ("kept_attempt_age_max", options.kept_attempt_age_max.0),
         ("recheck_max", options.recheck_max as u64),
-        ("claim_containers_max", options.claim_containers_max.min(SCRIPT_ITEMS_MAX).into()),
+        ("claim_containers_max", options.claim_containers_max.min(items_max).into()),
         ("affinity_keys_max", options.affinity_keys_max as u64),
         ("tombstones_max", options.tombstones_max as u64),
         ("take_deliveries_max", options.take_deliveries_max as u64),
@@ -138,7 +142,7 @@ fn limits(options: &LedgerOptions) -> String {
         ("token_record_age_max", options.token_record_age_max.0),
         ("scale_lease", options.scale_lease.0),
         ("failing_specs_max", options.failing_specs_max as u64),
-        ("script_items_max", SCRIPT_ITEMS_MAX.into()),
+        ("script_items_max", items_max.into()),
     ];
     let limits: Vec<String> = limits.iter().map(|(name, limit)| format!("{name} = {limit}")).collect();
     format!("local OPT = {{ {} }}\n", limits.join(", "))

@@ -32,11 +32,11 @@ impl RedisServer {
     }
 
     fn spawn(dir: &Path, settings: &[String]) -> Child {
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(program());
         command.args(["--port", "0", "--save", "", "--logfile", "redis.log", "--dir"]).arg(dir);
         command.arg("--unixsocket").arg(dir.join("redis.sock")).args(settings);
         let process = command.stdout(Stdio::null()).stdin(Stdio::null()).spawn();
-        process.expect("redis-server is installed (cargo xtask test installs it)")
+        process.unwrap_or_else(|error| panic!("{} (cargo xtask test installs redis-server): {error}", program()))
     }
 
     /// Until it answers: it may be loading what it had written.
@@ -109,6 +109,12 @@ impl RedisServer {
         let log = std::fs::File::open(self.dir.path().join("redis.log"));
         log.and_then(|mut log| log.read_to_string(&mut text)).map_or_else(|error| error.to_string(), |_| text.clone())
     }
+}
+
+/// `redis-server`, or another that speaks the same, as in `valkey-server`.
+#[allow(clippy::disallowed_methods, reason = "a test's own arguments come from its environment")]
+fn program() -> String {
+    std::env::var("VOLLEY_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned())
 }
 
 impl Drop for RedisServer {

@@ -73,6 +73,9 @@ local function change()
 end
 
 local known = record
+-- A worker that names none of its epochs may have forgotten what it started.
+local forgot = known and not (epoch > 0 and ((epoch == record[W.epoch] and epoch_nonce == record[W.epoch_nonce])
+  or (epoch == record[W.previous] and epoch_nonce == record[W.previous_nonce])))
 if not known then
   register()
 elseif not repeated then
@@ -122,7 +125,7 @@ if not repeated then
       local bound = live_get(cid)
       rebind(cid, bound)
       -- What was never accepted is handed out again. What is to stop needs no start: it ends here.
-      if bound[L.phase] ~= ASSIGNED or bound[L.stop] ~= '' then end_attempt(cid, bound, OUTCOME_LOST, 'l') end
+      if bound[L.phase] ~= ASSIGNED or bound[L.stop] ~= '' or forgot then end_attempt(cid, bound, OUTCOME_LOST, 'l') end
     end
   end
 end

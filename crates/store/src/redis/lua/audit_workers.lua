@@ -1,7 +1,7 @@
 -- A slice of the audit: of each worker, what is free is its capacity less its attempts.
 --
 -- ARGV     number, names
--- Reply    violations
+-- Reply    { violations, workers looked at: as many as one call may, with their attempts }
 
 local violations = {}
 local function violation(text) violations[#violations + 1] = text end
@@ -35,9 +35,16 @@ local function check_worker(worker, record)
   if not call('ZSCORE', P .. 'feed', 'w:' .. worker) then violation('change feed: worker ' .. worker .. ' is missing') end
 end
 
+local looked_at, work = 0, 0
 for _ = 1, number() do
+  if work >= OPT.script_items_max then break end
   local worker = arg()
   local record = call('HGET', P .. 'workers', worker)
-  if record then check_worker(worker, unpacked(record)) end
+  if record then
+    record = unpacked(record)
+    check_worker(worker, record)
+    work = work + record[29]
+  end
+  looked_at, work = looked_at + 1, work + 1
 end
-return violations
+return { violations, looked_at }

@@ -26,17 +26,17 @@ local function since_of(member)
 end
 
 -- What changed in the fleet since `known`: { reload, version, more, workers, gone, pools, gone, blocked, unblocked }.
-local function fleet_changes(known, first, count)
-  local reload = first or known > m.version or known == 0 or known < m.floor
-  if reload then known = 0 else count = max(count, 1) end
-  local entries
-  if reload then
-    entries = call('ZRANGE', FEED, '-inf', '+inf', 'BYSCORE', 'WITHSCORES')
-  else
-    entries = call('ZRANGE', FEED, format('(%.0f', known), '+inf', 'BYSCORE', 'LIMIT', 0, count + 1, 'WITHSCORES')
-  end
+-- A reload that takes more than one call is continued from the version of the one before (`goes_on`): what changes
+-- meanwhile moves to the end of the feed, so each record comes as it is last.
+local function fleet_changes(known, first, count, goes_on)
+  local reload = not goes_on and (first or known > m.version or known == 0 or known < m.floor)
+  count = max(count, 1)
+  if reload then known, count = 0, OPT.script_items_max end
+  count = min(count, OPT.script_items_max)
+  local entries =
+    call('ZRANGE', FEED, format('(%.0f', known), '+inf', 'BYSCORE', 'LIMIT', 0, count + 1, 'WITHSCORES')
   local version, more, last = m.version, 0, #entries
-  if not reload and #entries > count * 2 then
+  if #entries > count * 2 then
     more, last = 1, count * 2
     version = tonumber(entries[last])
   end

@@ -24,15 +24,23 @@ local function count_of(member)
   return run[4] + run[5] - index_of(member)
 end
 
+-- Entries of queues that are looked at in one call, those of the best shapes first; each shape's head always is.
+local entries_left = OPT.script_items_max * 4
+local ENTRIES = 250
+
 -- Score and count, best first; the last one stands for all the rest when there are many.
 local function runs_of(key, left)
   local runs, from = {}, 0
   while true do
-    local entries = call('ZRANGE', key, from, from + 999, 'WITHSCORES')
+    local entries = call('ZRANGE', key, from, from + ENTRIES - 1, 'WITHSCORES')
     for i = 1, #entries, 2 do
+      entries_left = entries_left - 1
       local score, count = tonumber(entries[i + 1]), count_of(entries[i])
       local n = #runs
-      if n > 0 and runs[n - 1] == score then
+      if n > 0 and entries_left < 0 then
+        runs[n] = runs[n] + left
+        return runs
+      elseif n > 0 and runs[n - 1] == score then
         runs[n] = runs[n] + count
       elseif n / 2 + 1 >= runs_max then
         runs[n + 1], runs[n + 2] = score, left
@@ -42,13 +50,14 @@ local function runs_of(key, left)
       end
       left = left - count
     end
-    if #entries < 2000 then return runs end
-    from = from + 1000
+    if #entries < ENTRIES * 2 then return runs end
+    from = from + ENTRIES
   end
 end
 
+-- Of very many blocked shapes those that were looked at longest ago.
 local blocked = {}
-for _, shape in ipairs(call('ZRANGE', P .. 'recheck', 0, -1)) do
+for _, shape in ipairs(call('ZRANGE', P .. 'recheck', 0, OPT.script_items_max * 4 - 1)) do
   local head = call('ZRANGE', P .. 'queue:' .. shape, 0, 0, 'WITHSCORES')
   if head[1] then blocked[#blocked + 1] = { tonumber(head[2]), shape, head[1] } end
 end

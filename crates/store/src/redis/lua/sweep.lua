@@ -1,24 +1,38 @@
 -- Does what time has made due: leases, expiries, retries, drains, holds, keys, pruning.
 --
--- ARGV     items at most
--- Reply    { sessions ended, workers lost, expired, ready, pruned, more, due (-1: nothing), work, now }
+-- ARGV     items at most, time up to which leases are renewed after a gap (-1: none begun), leases seen that stay
+-- Reply    { 'renewing', time, leases that stay } when there are more leases to renew: call again with these; else
+--          { sessions ended, workers lost, expired, ready, pruned, more, due (-1: nothing), work, now }
 
-local items_max = max(number(), 1)
+local items_max, renewed_until, stay = min(max(number(), 1), OPT.script_items_max), number(), number()
+-- A worker's attempts count too: what is left is the next call's.
+local work = 0
+local function is_full() return work >= OPT.script_items_max end
 local sessions_ended, workers_lost, expired, pruned = 0, {}, 0, 0
 
 -- After a gap in the clock or in sweeps, or a restart, all leases get one fresh term: an outage of the
--- control plane must not kill a healthy fleet.
+-- control plane must not kill a healthy fleet. False when there are more than one call may renew; nothing else is done then.
 local function forgive_gap()
   local last = m.last_sweep
-  m.last_sweep = m.now
-  if last > 0 and m.now - last <= HALF_LEASE then return end
-  for _, session in ipairs(call('ZRANGE', SESSIONS, 0, -1)) do
-    call('ZADD', SESSIONS, 'GT', m.now + OPT.session_lease, session)
+  if renewed_until < 0 and last > 0 and m.now - last <= HALF_LEASE then
+    m.last_sweep = m.now
+    return true
   end
-  for _, worker in ipairs(call('ZRANGE', LEASES, 0, -1)) do
+  if renewed_until < 0 then
+    renewed_until = m.now + OPT.worker_lease
+    for _, session in ipairs(call('ZRANGE', SESSIONS, 0, -1)) do
+      call('ZADD', SESSIONS, 'GT', m.now + OPT.session_lease, session)
+    end
+  end
+  local found = call('ZRANGE', LEASES, '-inf', format('(%.0f', renewed_until), 'BYSCORE', 'LIMIT', stay,
+    OPT.script_items_max)
+  for _, worker in ipairs(found) do
     local record = worker_get(worker)
-    if record[W.lost_at] < 0 then renew_worker(worker, record) end
+    if record[W.lost_at] < 0 then set_lease(worker, record, renewed_until) else stay = stay + 1 end
   end
+  if #found == OPT.script_items_max then return false end
+  m.last_sweep = m.now
+  return true
 end
 
 local function sweep_sessions()
@@ -36,7 +50,9 @@ local function sweep_leases()
     local due_worker = call('ZRANGE', LEASES, '-inf', m.now, 'BYSCORE', 'LIMIT', 0, 1)
     local worker = due_worker[1]
     if not worker then break end
+    if is_full() then break end
     local record = worker_get(worker)
+    work = work + 1 + record[W.attempts]
     if record[W.lost_at] >= 0 then
       forget_lost(worker, record, record[W.lost_at])
     elseif record[W.admin] == 'draining' and record[W.attempts] == 0 then
@@ -63,7 +79,8 @@ local function expire_run(group, run, count)
 end
 
 local function sweep_expiring()
-  local left = items_max
+  local left = min(items_max, OPT.script_items_max - work)
+  local budget = left
   while left > 0 do
     local found = call('ZRANGE', EXPIRING, '-inf', m.now, 'BYSCORE', 'LIMIT', 0, 1)
     if not found[1] then break end
@@ -76,13 +93,16 @@ local function sweep_expiring()
       left = max(left - expire_run(group_of(id), index_of(id), max(left, 1)), 0)
     end
   end
+  work = work + max(budget - left, 0)
 end
 
 -- A drain's deadline passed: what still runs is asked to stop.
 local function sweep_drains()
-  for _, worker in ipairs(call('ZRANGE', DRAINS, '-inf', m.now, 'BYSCORE')) do
+  for _, worker in ipairs(call('ZRANGE', DRAINS, '-inf', m.now, 'BYSCORE', 'LIMIT', 0, OPT.script_items_max)) do
+    if is_full() then break end
     call('ZREM', DRAINS, worker)
     local record = worker_get(worker)
+    work = work + 1 + record[W.attempts]
     record[W.drain_until] = -1
     worker_put(worker, record)
     for _, cid in ipairs(attempts_of(worker)) do
@@ -136,7 +156,7 @@ local function remove_group(group)
   end
   call('ZREM', P .. 'arrivals', group)
   call('ZREM', P .. 'groups', group)
-  call('DEL', key, P .. 'runs:' .. group, P .. 'finished:' .. group)
+  call('UNLINK', key, P .. 'runs:' .. group, P .. 'finished:' .. group)
 end
 
 local function prune()
@@ -169,7 +189,7 @@ local function prune_events()
   end
 end
 
-forgive_gap()
+if not forgive_gap() then return done({ 'renewing', renewed_until, stay }) end
 sweep_sessions()
 sweep_leases()
 local ready = promote_due(items_max)
@@ -186,5 +206,5 @@ local next_due = due()
 local keys = call('ZRANGE', P .. 'keys_until', '-inf', m.now, 'BYSCORE', 'LIMIT', 0, 1)
 local tokens = call('ZRANGE', P .. 'tokens_until', '-inf', m.now, 'BYSCORE', 'LIMIT', 0, 1)
 local more = keys[1] or tokens[1] or prunable() or (next_due >= 0 and next_due <= m.now)
-local work = m.ready > 0 or any_stale()
-return done({ sessions_ended, workers_lost, expired, ready, pruned, more and 1 or 0, next_due, work and 1 or 0, m.now })
+local to_do = m.ready > 0 or any_stale()
+return done({ sessions_ended, workers_lost, expired, ready, pruned, more and 1 or 0, next_due, to_do and 1 or 0, m.now })

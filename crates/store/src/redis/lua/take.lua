@@ -1,10 +1,11 @@
--- What workers' streams have not been handed yet.
+-- What workers' streams have not been handed yet, as many of them as one call may; the rest is asked for again.
 --
 -- ARGV     number of workers, for each: worker, stream, after, messages at most
--- Reply    { for each: flat number, container, record (packed); specs (flat: hash, body) }
+-- Reply    { for each that was looked at: flat number, container, record (packed); specs (flat: hash, body) }
 
-local taken = {}
+local taken, work = {}, 0
 for i = 1, number() do
+  if work >= OPT.script_items_max then break end
   local worker, stream, after, count = arg(), arg(), arg(), number()
   local raw = call('HGET', P .. 'workers', worker)
   local record, deliveries = raw and unpacked(raw), {}
@@ -18,7 +19,9 @@ for i = 1, number() do
       local bound = unpacked(live)
       if bound[14] == '' then name_spec(bound[3]) end
     end
+    work = work + #found / 2
   end
+  work = work + 1
   taken[i] = deliveries
 end
 return { taken, specs }

@@ -1,5 +1,6 @@
--- Tenants that have limits, and how many wait of each that has something waiting.
+-- A slice of the tenants that have limits, or of those that have something waiting.
 --
--- Reply    { limits (flat: tenant, record packed), waiting (flat: tenant, count) }
+-- ARGV     'tenants' or 'tenant_waiting', cursor, tenants at a time
+-- Reply    { cursor, flat: tenant, record (packed) or count }
 
-return { call('HGETALL', P .. 'tenants'), call('HGETALL', P .. 'tenant_waiting') }
+return call('HSCAN', P .. arg(), arg(), 'COUNT', arg())
