@@ -29,6 +29,8 @@ pub const PACKAGES: &[Package] = &[
     Package { name: "prometheus", program: "prometheus", needed_by: Some("crates/cli/tests/prometheus.rs") },
     Package { name: "strace", program: "strace", needed_by: Some("tests/e2e/drills: syncs that fail") },
     Package { name: "faketime", program: "faketime", needed_by: Some("tests/e2e/drills: a clock that jumps") },
+    Package { name: "curl", program: "curl", needed_by: Some("tests/e2e/docs.rs") },
+    Package { name: "bsdutils", program: "script", needed_by: Some("tests/e2e/watch.rs") },
     Package { name: "chromium", program: "chromium", needed_by: None },
 ];
 

@@ -7,6 +7,7 @@ mod connections;
 mod explained;
 mod logs;
 mod metrics;
+mod overview;
 mod patience;
 mod patient_io;
 mod problem;

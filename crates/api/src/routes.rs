@@ -73,6 +73,8 @@ const TABLE: &[(&str, &str, Access)] = &[
     ("GET", "/v1/workers", Access::Admin),
     ("POST", "/v1/workers/{id}/{action}", Access::Admin),
     ("GET", "/v1/audit", Access::Admin),
+    // It tells of all tenants' shapes.
+    ("GET", "/v1/overview", Access::Admin),
     ("GET", "/v1/stats", Access::Admin),
     ("POST", "/v1/backup", Access::Admin),
     ("GET", "/v1/tokens", Access::Admin),
@@ -121,6 +123,7 @@ fn documented() -> OpenApiRouter<Shared> {
         .routes(routes!(events::events))
         .routes(routes!(cell::audit))
         .routes(routes!(cell::stats))
+        .routes(routes!(cell::overview))
         .routes(routes!(cell::backup))
         .routes(routes!(cell::metrics))
         .routes(routes!(cell::healthy))

@@ -96,6 +96,8 @@ pub enum Command {
     /// What would become of containers: placed where, bought for, left waiting; exit code 2 when some have nothing in
     /// sight. Changes nothing.
     Plan(Box<cmd::plan::Plan>),
+    /// The cell on one screen, as it changes; q quits.
+    Watch(cmd::watch::Watch),
     /// Every transition, numbered.
     Events(cmd::events::Events),
     /// Counts of all containers, and whether every law holds.

@@ -16,4 +16,5 @@ pub mod run;
 pub mod serve;
 pub mod show;
 pub mod token;
+pub mod watch;
 pub mod worker;

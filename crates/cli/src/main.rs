@@ -86,6 +86,7 @@ async fn command(cli: Cli, known: Known) -> Result<(), CommandError> {
         Command::Logs(logs) => cmd::logs::logs(&logs, client, format).await,
         Command::Exec(exec) => cmd::exec::exec(&exec, client).await,
         Command::Workers => cmd::show::workers(client, format).await,
+        Command::Watch(watch) => cmd::watch::watch(&watch, &access.server, client, format).await,
         Command::Events(events) => cmd::events::events(&events, client, format).await,
         Command::Audit => cmd::show::audit(client, format).await,
         Command::Stop(stop) => cmd::change::stop(&stop, client, format).await,

@@ -6,8 +6,10 @@ use axum::response::{Json, Response};
 use http::StatusCode;
 use volley_control::ledger::{Answer, Query};
 
+use super::parameters::Parameters;
 use super::{Shared, read_body, unexpected};
 use crate::bodies;
+use crate::overview::Overview;
 use crate::problem::{Problem, ProblemBody};
 
 /// Counts of all containers, and whether every law holds.
@@ -23,6 +25,19 @@ pub(super) async fn audit(State(shared): State<Shared>) -> Result<Json<bodies::A
     responses((status = 200, description = "The counts.", body = bodies::Stats)))]
 pub(super) async fn stats(State(shared): State<Shared>) -> Json<bodies::Stats> {
     Json(bodies::Stats::of(&shared.control.turn_stats(), shared.control.store_stats()))
+}
+
+/// The cell at a glance: containers by state, what waits by shape and why, the fleet by pool.
+#[utoipa::path(get, path = "/v1/overview",
+    params(("max" = Option<u32>, Query, description = "At most this many shapes, up to 1,000.")),
+    responses((status = 200, description = "The cell.", body = Overview),
+        (status = 400, description = "A parameter is wrong.", body = ProblemBody)))]
+pub(super) async fn overview(State(shared): State<Shared>, parameters: Parameters) -> Result<Json<Overview>, Problem> {
+    let max = parameters.known(&["max"])?.max()?;
+    let Answer::Overview(found) = shared.control.read(Query::Overview { ahead_of: None }).await? else {
+        return Err(unexpected());
+    };
+    Ok(Json(Overview::of(&found, max as usize)))
 }
 
 /// Writes a consistent copy of the store to a new file on the server, while it runs.
