@@ -25,6 +25,10 @@ pub(crate) struct Explained {
     expected: Option<Start>,
     /// Where its time went so far.
     spent: Vec<Spent>,
+    /// Parts that are not told apart, and why.
+    unknown: Vec<String>,
+    /// Why it was placed where it is: by which of its wishes, by which rule of the pool.
+    there: Vec<String>,
     /// What is done about it.
     #[serde(flatten)]
     outlook: Outlook,
@@ -68,7 +72,7 @@ pub(crate) struct Changed {
 /// When it is expected to start.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Start {
-    /// On what basis: next_turn, not_before, rate, unknown.
+    /// On what basis: next_turn, not_before, boot, rate, unknown.
     #[schema(value_type = Object)]
     basis: Expected,
     /// The same in words.
@@ -80,7 +84,7 @@ pub(crate) struct Start {
 /// A part of its life.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Spent {
-    /// waited (to its last placement), started (delivery, pull, start), ran.
+    /// waited (to its last turn), claimed (in that turn), delivered (until its worker took it), started (pull and start), ran.
     part: String,
     ms: u64,
 }
@@ -90,11 +94,13 @@ impl Explained {
         let after = |expected: &Expected| match expected {
             Expected::NextTurn { .. } => Some(0),
             Expected::NotBefore { at } => Some(at.since(why.now).0),
-            Expected::Rate { after, .. } => Some(after.0),
+            Expected::Rate { after, .. } | Expected::Boot { after, .. } => Some(after.0),
             Expected::Unknown { .. } => None,
         };
         let part = |part: Part| match part {
             Part::Waited => "waited",
+            Part::Claimed => "claimed",
+            Part::Delivered => "delivered",
             Part::Started => "started",
             Part::Ran => "ran",
         };
@@ -117,7 +123,9 @@ impl Explained {
                 words: expected.to_string(),
                 after_ms: after(expected),
             }),
-            spent: why.spent.iter().map(|(of, ms)| Spent { part: part(*of).to_owned(), ms: ms.0 }).collect(),
+            unknown: why.spent.unknown.iter().map(|words| (*words).to_owned()).collect(),
+            there: why.there.clone(),
+            spent: why.spent.parts.iter().map(|(of, ms)| Spent { part: part(*of).to_owned(), ms: ms.0 }).collect(),
             outlook,
         }
     }

@@ -59,5 +59,8 @@ fn the_change_that_is_named_lets_it_start() {
     let finished = json(server, &["explain", page["containers"][0]["id"].as_str().expect("an id")]);
     let parts: Vec<&str> =
         finished["spent"].as_array().expect("parts").iter().filter_map(|spent| spent["part"].as_str()).collect();
-    assert_eq!(parts[..2], ["waited", "started"], "{finished}");
+    assert_eq!(parts[..2], ["waited", "claimed"], "{finished}");
+    let there: Vec<&str> = finished["there"].as_array().expect("why").iter().filter_map(Value::as_str).collect();
+    assert_eq!(there[0], "pool default was the first by priority (0) that had room", "{finished}");
+    assert_eq!(there.last(), Some(&"pool default packs: the fullest worker with room for it"));
 }

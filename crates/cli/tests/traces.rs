@@ -106,7 +106,7 @@ fn one_trace_goes_from_the_client_to_the_containers_end() {
     let whole = &named["container"];
     assert_eq!(hex(&whole.parent_span_id), PARENT, "it continues its client's span");
     assert_eq!(whole.status.as_ref().expect("a status").message, "exit code 3");
-    for part in ["wait and turn", "run"] {
+    for part in ["wait", "turn", "run"] {
         assert_eq!(named[part].parent_span_id, whole.span_id, "{part}");
     }
     assert!(named["run"].end_time_unix_nano - named["run"].start_time_unix_nano >= 100_000_000, "it slept");

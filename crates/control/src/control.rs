@@ -25,6 +25,7 @@ use crate::counted;
 use crate::drain_rate::DrainRate;
 use crate::rates::Rates;
 use crate::streams::Streams;
+use crate::turn_log::TurnLog;
 use crate::turn_stats::{TurnCounts, TurnStats};
 use crate::{AnsweredReport, Attached, ControlError, Delivery, Options};
 
@@ -58,6 +59,7 @@ pub struct Control {
     pub(crate) streams: Streams,
     pub(crate) arrivals: Arrivals,
     pub(crate) turns: TurnCounts,
+    pub(crate) turn_log: TurnLog,
     pub(crate) rates: Rates,
     pub(crate) drain_rate: DrainRate,
     /// The fleet as the scale loop and the API look at it.
@@ -93,6 +95,7 @@ impl Control {
             streams: Streams::default(),
             arrivals: Arrivals::default(),
             turns: TurnCounts::default(),
+            turn_log: TurnLog::default(),
             rates: Rates::default(),
             drain_rate: DrainRate::default(),
             observer: tokio::sync::Mutex::default(),

@@ -8,13 +8,17 @@ mod counted;
 mod delivery;
 mod drain_rate;
 mod error;
+mod expected;
 mod options;
 mod outlook;
 mod random;
 mod rates;
 mod scale;
+mod spent;
 mod streams;
+mod there;
 mod turn;
+mod turn_log;
 mod turn_stats;
 mod why;
 
@@ -26,8 +30,10 @@ pub use options::{Options, Profile};
 pub use outlook::{DryRun, Explanation, RunOutlook};
 pub use random::Random;
 pub use scale::ScaleOptions;
+pub use spent::{Part, Spent};
+pub use turn_log::Turned;
 pub use turn_stats::{TurnStats, TurnTimes};
-pub use why::{Part, Why};
+pub use why::Why;
 
 /// What is planned and explained.
 pub use volley_engine as engine;

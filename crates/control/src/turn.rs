@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 
 use volley_engine::{FleetView, Plan, PlanInput, plan};
 use volley_ledger::{Claim, ClaimReply, Commit, CommitReply, Request, SessionRefusal};
-use volley_model::{ClaimNumber, Claimed, CommitNumber, ContainerId, Placement, Refusal, Shape, ShapeHash};
+use volley_model::{ClaimNumber, Claimed, CommitNumber, ContainerId, Placement, Refusal, Shape, ShapeHash, Timestamp};
 use volley_store::{StoreError, StoreExt};
 
 use crate::arrivals::Closing;
 use crate::control::UNKNOWN_RETRIES;
 use crate::counted;
+use crate::rates::Lane;
+use crate::turn_log::Turned;
 use crate::turn_stats::TurnTimes;
 use crate::{Control, Options};
 
@@ -31,6 +33,8 @@ struct Memory {
     /// Refused at the last commit, still claimed.
     carried: BTreeMap<ContainerId, Claimed>,
     shapes: BTreeMap<ShapeHash, Arc<Shape>>,
+    /// The store's time of the present turn's claim.
+    claimed_at: Timestamp,
 }
 
 /// Why a turn was not finished.
@@ -91,6 +95,7 @@ impl Control {
         let claimed = self.call_again(claim).await?.map_err(on_session)?;
         let mut times = TurnTimes { claim: started.elapsed(), ..TurnTimes::default() };
         metrics.phase.observe(["claim"], times.claim);
+        memory.claimed_at = claimed.now;
         self.turns.on_claim(claimed.fleet.reload);
         counted::on_changes(metrics, &claimed.fleet);
         let started = Instant::now();
@@ -198,8 +203,13 @@ impl Control {
             memory.view.put_worker(worker);
         }
         let placed = placements.len() - refused;
-        self.rates.note(reply.now, &placed_of);
+        let lanes = placed_of.iter().filter_map(|(hash, count)| Some((Lane::of(memory.shapes.get(hash)?), *count)));
+        self.rates.note(reply.now, lanes);
         self.turns.on_commit(placed, refused, times);
+        if placed > 0 {
+            let (claimed, committed) = (memory.claimed_at, reply.now);
+            self.turn_log.note(Turned { claimed, committed, placed: placed as u32 });
+        }
         self.drain_rate.placed(placed as u64);
         metrics.turns.add_one([if placed > 0 { "placed" } else { "idle" }]);
         metrics.placements.add(placed as u64);

@@ -167,13 +167,24 @@ pub enum Expected {
         /// The store's time.
         at: Timestamp,
     },
-    /// What is in front, at the rate at which its shape started lately.
+    /// A machine on its way has room for it and for what is in front of it.
+    Boot {
+        /// From now; 0 when it takes longer than usual.
+        after: Millis,
+        /// The worker that it will be.
+        worker: WorkerId,
+        /// On its way since then.
+        since: Timestamp,
+        /// How long it usually takes, as learnt of its pool.
+        boot_time: Millis,
+    },
+    /// What is in front, at the rate at which the like of it started lately.
     Rate {
         /// From now.
         after: Millis,
-        /// Containers of its shape in front of it.
+        /// Containers in front of it that wait for the same room.
         ahead: u64,
-        /// So many of its shape were placed...
+        /// So many of these and of its own shape were placed...
         placed: u64,
         /// ...in this time.
         over: Millis,
@@ -190,10 +201,17 @@ impl fmt::Display for Expected {
         match self {
             Expected::NextTurn { worker } => write!(f, "in the next turn: worker {worker} has room for it"),
             Expected::NotBefore { at } => write!(f, "not before {at}, when its retry is due"),
+            Expected::Boot { after, worker, boot_time, .. } => {
+                let usual = boot_time.0.div_ceil(1000);
+                match after.0.div_ceil(1000) {
+                    0 => write!(f, "worker {worker} boots, usually {usual} s: it takes longer than that"),
+                    left => write!(f, "in about {left} s: worker {worker} boots, usually {usual} s"),
+                }
+            }
             Expected::Rate { after, ahead, placed, over } => {
                 let seconds = after.0.div_ceil(1000);
                 let per_minute = placed.saturating_mul(60_000) / over.0.max(1);
-                write!(f, "in about {seconds} s: {ahead} containers of its shape ahead at {per_minute} a minute")
+                write!(f, "in about {seconds} s: {ahead} containers ahead at the present rate of {per_minute} a minute")
             }
             Expected::Unknown { because } => write!(f, "unknown: {because}"),
         }

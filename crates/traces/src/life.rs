@@ -12,6 +12,8 @@ use volley_model::{ContainerId, Outcome, Timestamp, WorkerId};
 pub(crate) struct Life {
     /// When its group was accepted.
     pub(crate) submitted: Timestamp,
+    /// When the turn that placed it claimed, if this server made it.
+    pub(crate) claimed: Option<Timestamp>,
     pub(crate) assigned: Option<Timestamp>,
     pub(crate) accepted: Option<Timestamp>,
     pub(crate) running: Option<Timestamp>,
@@ -85,13 +87,15 @@ pub(crate) fn spans(
     let mut all = vec![span(whole, above, parent.is_some(), "container", life.submitted, finished)];
     all[0].attributes = attributes(id, life, outcome);
     all[0].status = if outcome.is_success() { Status::Ok } else { Status::error(outcome.to_string()) };
-    let ends = [life.assigned, life.accepted, life.running, Some(finished)];
-    let names = ["wait and turn", "deliver", "pull and start", "run"];
+    let ends = [life.claimed, life.assigned, life.accepted, life.running, Some(finished)];
+    // Of another server's turn only its end is known.
+    let turn = if life.claimed.is_some() { "turn" } else { "wait and turn" };
+    let names = ["wait", turn, "deliver", "pull and start", "run"];
     let mut from = life.submitted;
     for (place, name) in names.into_iter().enumerate() {
         // A part that was not told of is in the one after it: what is quick is told of only at its end.
         let Some(to) = ends[place] else { continue };
-        let name = if life.assigned.is_none() { names[0] } else { name };
+        let name = if life.assigned.is_none() { "wait and turn" } else { name };
         all.push(span(span_id(id, place as u64 + 1), whole, false, name, from, to));
         from = to;
     }
@@ -149,8 +153,13 @@ mod tests {
             Life { submitted: Timestamp(10), assigned: at(20), accepted: at(25), running: at(40), ..Life::default() };
         let done = Outcome::Exited { code: 0, signal: None };
         let all = spans(id, &life, None, Timestamp(90), &done);
-        let names: Vec<&str> = all.iter().map(|span| &*span.name).collect();
-        assert_eq!(names, ["container", "wait and turn", "deliver", "pull and start", "run"]);
+        let names = |life: &Life| -> Vec<String> {
+            spans(id, life, None, Timestamp(90), &done).iter().map(|span| span.name.to_string()).collect()
+        };
+        assert_eq!(names(&life), ["container", "wait and turn", "deliver", "pull and start", "run"]);
+        life.claimed = at(17);
+        assert_eq!(names(&life), ["container", "wait", "turn", "deliver", "pull and start", "run"]);
+        life.claimed = None;
         for pair in all[1..].windows(2) {
             assert_eq!(pair[0].end_time, pair[1].start_time);
         }

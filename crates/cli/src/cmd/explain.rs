@@ -37,6 +37,7 @@ fn fields(found: &Value) -> Vec<(&'static str, String)> {
     if container["waiting"].is_null() {
         fields.push(("outcome", text(&container["outcome_words"])));
         fields.push(("worker", text(&container["worker"])));
+        fields.extend(rows(found, "there").map(|words| ("why there", text(words))));
     } else {
         fields.push(("why", waiting_words(&container["waiting"])));
         let ahead = &found["ahead"];
@@ -51,10 +52,13 @@ fn fields(found: &Value) -> Vec<(&'static str, String)> {
         fields.extend(rows(found, "changes").map(|change| ("or now", text(&change["words"]))));
     }
     fields.extend(rows(found, "spent").map(|spent| match spent["part"].as_str() {
-        Some("waited") => ("waited", format!("{} from submission to placement", span(&spent["ms"]))),
-        Some("started") => ("started", format!("{} for delivery, pull and start", span(&spent["ms"]))),
+        Some("waited") => ("waited", span(&spent["ms"])),
+        Some("claimed") => ("claimed", format!("{} in its turn, from claim to commit", span(&spent["ms"]))),
+        Some("delivered") => ("delivered", format!("{} until its worker took it", span(&spent["ms"]))),
+        Some("started") => ("started", format!("{} for pull and start", span(&spent["ms"]))),
         _ => ("ran", span(&spent["ms"])),
     }));
+    fields.extend(rows(found, "unknown").map(|words| ("unknown", text(words))));
     fields
 }
 
