@@ -15,12 +15,13 @@ mod idle;
 mod load;
 mod measure;
 mod outcome;
-mod processes;
+pub(crate) mod processes;
 mod redis;
 mod registered;
 mod scene;
 mod servers;
 mod simulated;
+mod sink;
 
 pub use clock::Percentiles;
 pub use figures::{BatchSize, BurstCase, BurstRun, CpuTime, Memory, MemoryGrowth, TurnFigures};
@@ -28,6 +29,7 @@ pub use idle::{IdleBench, IdleRun, idle};
 pub use processes::{Programs, StorePlace};
 pub use redis::{RedisFigures, RedisServer};
 pub use simulated::{SimulatedError, SimulatedWorkers, simulated_workers};
+pub use sink::TraceSink;
 
 use crate::{Report, Runs, Submit};
 
@@ -58,6 +60,8 @@ pub struct BurstBench {
     pub spread: bool,
     /// A container runs so long on its simulated worker.
     pub run_for: Millis,
+    /// `/metrics` of each server is read every second meanwhile.
+    pub observed: bool,
     /// How the server gathers its batches, as it was told.
     pub batching: BurstBatching,
     /// Where the stores' directories are made; its disk is part of what is measured.
@@ -181,6 +185,10 @@ fn obtained(options: &BurstBench) -> String {
             )
         }
     };
+    let observed = match options.observed {
+        true => " Observed: the servers send traces to a sink in the bench, which reads /metrics every second.",
+        false => "",
+    };
     let runs = match options.run_for {
         Millis(0) => "reports each container as ended at once".to_owned(),
         run_for => format!("reports each container as ended after {run_for}"),
@@ -192,7 +200,7 @@ fn obtained(options: &BurstBench) -> String {
          the calendar in whole milliseconds of the server's record (what ends at once is never recorded as running: \
          --run-for 1ms); submit_to_delivered is when the agent was told to \
          start the container; submit_to_finished is when the client heard of the end. Up to {} containers are one \
-         group, shapes taking turns; more are a group for each shape. All processes share the machine.",
+         group, shapes taking turns; more are a group for each shape. All processes share the machine.{observed}",
         scene::ONE_GROUP_MAX
     )
 }

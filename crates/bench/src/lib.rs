@@ -5,6 +5,7 @@
 pub mod burst;
 mod compare;
 pub mod engine;
+pub mod explain;
 mod report;
 pub mod seed;
 mod submit;
@@ -12,6 +13,7 @@ mod submit;
 pub use burst::{BurstBench, BurstError, BurstProgress, BurstRun, IdleBench, IdleRun, burst, idle};
 pub use compare::{Compared, Comparison, compare};
 pub use engine::{EngineBench, EngineRun, WrongPlan, engine};
+pub use explain::{ExplainBench, ExplainRun, explain};
 pub use report::{Machine, Measure, REPORT_VERSION, Report, ReportError, Runs, Spread, Table};
 pub use seed::{SeedBench, SeedError, SeedRun, seed};
 pub use submit::Submit;

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BurstRun, EngineRun, IdleRun, SeedRun};
+use crate::{BurstRun, EngineRun, ExplainRun, IdleRun, SeedRun};
 
 /// Grows when a field changes its meaning or goes.
 pub const REPORT_VERSION: u32 = 1;
@@ -62,6 +62,8 @@ pub enum Runs {
     Burst(Vec<BurstRun>),
     /// Of `bench idle`.
     Idle(Vec<IdleRun>),
+    /// Of `bench explain`.
+    Explain(Vec<ExplainRun>),
     /// Of `bench seed`.
     Seed(Vec<SeedRun>),
 }
@@ -154,6 +156,9 @@ impl Report {
             Runs::Burst(runs) => {
                 Table { header: BurstRun::HEADER.to_vec(), rows: runs.iter().map(BurstRun::cells).collect() }
             }
+            Runs::Explain(runs) => {
+                Table { header: ExplainRun::HEADER.to_vec(), rows: runs.iter().map(ExplainRun::cells).collect() }
+            }
             Runs::Idle(runs) => {
                 Table { header: IdleRun::HEADER.to_vec(), rows: runs.iter().map(IdleRun::cells).collect() }
             }
@@ -169,6 +174,7 @@ impl Report {
         match &self.runs {
             Runs::Engine(runs) => runs.iter().map(|run| (run.case.to_string(), run.measures())).collect(),
             Runs::Burst(runs) => runs.iter().map(|run| (run.case.to_string(), run.measures())).collect(),
+            Runs::Explain(runs) => runs.iter().map(|run| (run.to_string(), run.measures())).collect(),
             Runs::Idle(runs) => runs.iter().map(|run| (run.to_string(), run.measures())).collect(),
             Runs::Seed(runs) => runs.iter().map(|run| (run.case.to_string(), run.measures())).collect(),
         }

@@ -11,6 +11,7 @@ mod chance;
 mod checks;
 mod clients;
 mod cluster;
+mod expected;
 mod faults;
 mod flag;
 mod link;
@@ -20,6 +21,7 @@ mod run;
 mod scenario;
 mod server_store;
 
+pub use expected::{Guess, Guesses, expected_starts};
 pub use record::Failure;
 pub use run::{Summary, run};
 pub use scenario::Scenario;

@@ -1,5 +1,6 @@
 //! One run: trouble, then calm, then everything is to be over, and then quiet.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,25 +56,8 @@ pub fn run(scenario: &Scenario, verbose: bool) -> Result<Summary, Box<Failure>> 
 }
 
 async fn play(scenario: &Scenario, verbose: bool) -> Result<Summary, Box<Failure>> {
-    let record = Record::new(verbose);
     let dir = tempfile::tempdir().expect("a directory for the workers' epochs");
-    let chance = Chance::of_seed(scenario.seed.wrapping_mul(31).wrapping_add(1));
-    let ids = Chance::of_seed(scenario.seed.wrapping_mul(37).wrapping_add(2));
-    let faults = Faults::new(scenario.rates);
-    let cell = Cell::new(scenario.ledger.clone(), record.clone());
-    let floor = Floor::new(record.clone(), scenario.is_strict());
-    let options = (scenario.options.clone(), scenario.servers);
-    let cluster = Cluster::new(cell, faults, floor, record.clone(), (chance, ids), options);
-    let cluster = Arc::new(cluster);
-    for (number, worker) in scenario.workers.iter().enumerate() {
-        cluster.add_worker(worker.clone(), dir.path().join(format!("epoch-{number}.json")));
-    }
-    for number in 0..scenario.servers {
-        cluster.start_server(number).await;
-    }
-    for number in 0..cluster.workers_count() {
-        cluster.start_worker(number);
-    }
+    let cluster = set_up(scenario, verbose, dir.path()).await;
     let told = Told::default();
     for order in &scenario.orders {
         tokio::spawn(client(Arc::clone(&cluster), order.clone(), told.clone()));
@@ -88,7 +72,31 @@ async fn play(scenario: &Scenario, verbose: bool) -> Result<Summary, Box<Failure
     watcher.check(&cluster, &told);
     failed(&cluster)?;
     let containers = told.accepted().iter().flat_map(|(group, s)| crate::clients::containers(*group, s)).count();
+    let record = &cluster.record;
     Ok(Summary { hash: record.hash(), steps: record.count(), containers: containers as u64, drained })
+}
+
+/// The servers and workers of a scenario, started; the workers keep their epochs in a directory.
+pub(crate) async fn set_up(scenario: &Scenario, verbose: bool, dir: &Path) -> Arc<Cluster> {
+    let record = Record::new(verbose);
+    let chance = Chance::of_seed(scenario.seed.wrapping_mul(31).wrapping_add(1));
+    let ids = Chance::of_seed(scenario.seed.wrapping_mul(37).wrapping_add(2));
+    let faults = Faults::new(scenario.rates);
+    let cell = Cell::new(scenario.ledger.clone(), record.clone());
+    let floor = Floor::new(record.clone(), scenario.is_strict());
+    let options = (scenario.options.clone(), scenario.servers);
+    let cluster = Cluster::new(cell, faults, floor, record.clone(), (chance, ids), options);
+    let cluster = Arc::new(cluster);
+    for (number, worker) in scenario.workers.iter().enumerate() {
+        cluster.add_worker(worker.clone(), dir.join(format!("epoch-{number}.json")));
+    }
+    for number in 0..scenario.servers {
+        cluster.start_server(number).await;
+    }
+    for number in 0..cluster.workers_count() {
+        cluster.start_worker(number);
+    }
+    cluster
 }
 
 fn failed(cluster: &Cluster) -> Result<(), Box<Failure>> {

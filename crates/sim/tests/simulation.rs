@@ -1,10 +1,12 @@
 //! Seeds of the simulation. `VOLLEY_SEED` asks for another first seed, `VOLLEY_ROUNDS` for
 //! another number of them; with one round, everything that happens is printed.
 
-use volley_sim::{Scenario, run};
+use volley_sim::{Scenario, expected_starts, run};
 
 /// Seeds of a normal run; `cargo xtask soak simulation` takes thousands.
 const ROUNDS: u64 = 200;
+/// Expected starts that are within 25 % or 2 s of what comes, at least; `volley bench explain` says more.
+const NEAR_PERCENT: usize = 30;
 
 #[allow(clippy::disallowed_methods, reason = "a test's own arguments come from its environment")]
 fn argument(name: &str, default: u64) -> u64 {
@@ -42,4 +44,20 @@ fn the_same_seed_gives_the_same_run() {
         let runs = [run(&scenario, false), run(&scenario, false)].map(|run| run.expect("a run that is right"));
         assert_eq!(runs[0], runs[1], "seed {seed}");
     }
+}
+
+#[test]
+fn expected_starts_are_near_what_comes() {
+    let (mut told, mut near) = (0, 0);
+    for seed in 1..=4 {
+        let guesses = expected_starts(seed).unwrap_or_else(|failure| panic!("{failure}\nseed {seed}"));
+        if seed == 1 {
+            assert_eq!(expected_starts(seed).expect("as before"), guesses, "the same seed, the same answers");
+        }
+        let of_seed = guesses.told.iter().filter(|guess| guess.is_near()).count();
+        println!("seed {seed}: {of_seed} of {}, {} unknown", guesses.told.len(), guesses.unknown);
+        (told, near) = (told + guesses.told.len(), near + of_seed);
+    }
+    assert!(told > 200, "the cells are always full: {told}");
+    assert!(near * 100 >= told * NEAR_PERCENT, "{near} of {told} within 25 % or 2 s");
 }

@@ -44,6 +44,7 @@ const ROOMS: &[Room] = &[
             "volley-wire",
             "volley-control",
             "volley-agent",
+            "volley-sim",
         ],
         pure: false,
     },

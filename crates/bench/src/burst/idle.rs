@@ -126,6 +126,7 @@ pub async fn idle(options: &IdleBench, programs: &dyn Programs) -> Result<Report
         run_for: Millis(0),
         registered_workers: 0,
         spread: false,
+        observed: false,
     };
     let mut running = Running::start(&stage, dir.path(), programs).await?;
     Load::connect(&running.urls()).await?.submit(submissions(options)).await?;

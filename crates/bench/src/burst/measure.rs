@@ -118,6 +118,7 @@ impl<'a> Scene<'a> {
             run_for: options.run_for,
             registered_workers: options.registered_workers,
             spread: options.spread,
+            observed: options.observed,
         };
         let running = Running::start(&stage, dir, programs).await?;
         let load = Load::connect(&running.urls()).await?;

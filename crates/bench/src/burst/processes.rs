@@ -102,13 +102,13 @@ pub(super) fn own_peak_rss() -> u64 {
 }
 
 /// A running server.
-pub(super) struct ServerProcess {
+pub(crate) struct ServerProcess {
     process: Process,
-    pub(super) url: String,
+    pub(crate) url: String,
 }
 
 impl ServerProcess {
-    pub(super) fn start(programs: &dyn Programs, place: &StorePlace) -> Result<Self, BurstError> {
+    pub(crate) fn start(programs: &dyn Programs, place: &StorePlace) -> Result<Self, BurstError> {
         let failed = failed("the server");
         let mut child =
             programs.server(place).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
@@ -147,7 +147,7 @@ impl ServerProcess {
         cpu_ms(self.process.0.id())
     }
 
-    pub(super) fn end(mut self) {
+    pub(crate) fn end(mut self) {
         self.process.end();
     }
 }

@@ -2,9 +2,11 @@
 //! in the right order. Knows nothing of what is measured.
 
 use std::path::Path;
+use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 use volley_model::Millis;
 use volley_wire::access::ServerAccess;
 use volley_wire::client::Client;
@@ -23,13 +25,35 @@ pub(super) struct Stage<'a> {
     pub(super) run_for: Millis,
     pub(super) registered_workers: u32,
     pub(super) spread: bool,
+    pub(super) observed: bool,
 }
+
+/// As a monitoring system would, and more often.
+const OBSERVED_EVERY: Duration = Duration::from_secs(1);
 
 /// All that runs beside the bench, in the order in which it ends.
 pub(super) struct Running {
     pub(super) workers: WorkersProcess,
     servers: Vec<(ServerProcess, Client)>,
     pub(super) redis: Option<RunningRedis>,
+    /// End with it.
+    _observers: JoinSet<()>,
+}
+
+/// Reads `/metrics` of each server, again and again.
+fn observe(servers: &[(ServerProcess, Client)]) -> JoinSet<()> {
+    let mut observers = JoinSet::new();
+    for (_, client) in servers {
+        let client = client.clone();
+        observers.spawn(async move {
+            loop {
+                // Told by the bench itself when the server is gone.
+                let _ = client.bytes(Method::GET, "/metrics", None).await;
+                tokio::time::sleep(OBSERVED_EVERY).await;
+            }
+        });
+    }
+    observers
 }
 
 impl Running {
@@ -52,7 +76,8 @@ impl Running {
         let Stage { workers, slots, shapes, run_for, .. } = *stage;
         let workers =
             WorkersProcess::start(programs, &SimulatedWorkers { servers: urls, workers, slots, shapes, run_for })?;
-        let running = Self { workers, servers, redis };
+        let observers = if stage.observed { observe(&servers) } else { JoinSet::new() };
+        let running = Self { workers, servers, redis, _observers: observers };
         if stage.spread {
             let pool = json!({ "name": "default", "strategy": "spread" });
             let client = &running.servers[0].1;
@@ -95,8 +120,8 @@ impl Running {
     }
 
     pub(super) fn end(self) -> Result<(), BurstError> {
-        let Self { workers, servers, redis } = self;
-        drop(workers);
+        let Self { workers, servers, redis, _observers } = self;
+        drop((_observers, workers));
         for (server, _) in servers {
             server.end();
         }

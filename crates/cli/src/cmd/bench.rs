@@ -3,6 +3,7 @@
 mod burst;
 mod compare;
 mod engine;
+mod explain;
 mod idle;
 mod program;
 mod seed;
@@ -38,6 +39,8 @@ enum What {
     Burst(burst::Burst),
     /// What servers, store and workers use while a backlog waits that fits nowhere.
     Idle(idle::Idle),
+    /// How good expected starts are, in simulation; what an explanation and /metrics cost at a real server.
+    Explain(explain::Explain),
     /// The published case: a hundred containers onto ten workers, with each batching and one by one.
     Seed(seed::Seed),
     /// The ratio of two saved reports, run by run, with its spread.
@@ -77,6 +80,7 @@ pub async fn bench(bench: Bench, format: Format) -> Result<(), CommandError> {
             What::Engine(engine) => engine::run(engine, format).await,
             What::Burst(burst) => burst::run(burst, format).await,
             What::Idle(idle) => idle::run(idle, format).await,
+            What::Explain(explain) => explain::run(explain, format).await,
             What::Seed(seed) => seed::run(seed, format).await,
             What::Compare(compare) => compare::run(&compare, format),
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use clap::Args;
-use volley_bench::burst::{BurstBatching, Programs, Rate, SimulatedWorkers, StorePlace};
+use volley_bench::burst::{BurstBatching, Programs, Rate, SimulatedWorkers, StorePlace, TraceSink};
 use volley_bench::{BurstBench, BurstProgress};
 use volley_model::Millis;
 
@@ -61,6 +61,9 @@ pub struct Burst {
     /// A container runs so long on its simulated worker.
     #[arg(long, default_value = "0s", value_name = "TIME")]
     run_for: Millis,
+    /// The server sends traces, and /metrics is read every second: for a pair with a run without.
+    #[arg(long)]
+    observed: bool,
     /// Bursts that are measured, after one that warms the server.
     #[arg(long, default_value_t = 7, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     repetitions: u32,
@@ -93,6 +96,7 @@ pub(super) async fn run(flags: Burst, format: Format) -> Result<(), CommandError
         registered_workers: flags.registered_workers,
         spread: flags.spread,
         run_for: flags.run_for,
+        observed: flags.observed,
         batching: BurstBatching {
             profile: word(flags.profile),
             max_size: batching.max_size,
@@ -100,7 +104,9 @@ pub(super) async fn run(flags: Burst, format: Format) -> Result<(), CommandError
         },
         dir: flags.dir.clone().unwrap_or_else(std::env::temp_dir),
     };
-    let (bar, programs) = (watching(), OwnProgram(&flags));
+    let sink = flags.observed.then(TraceSink::start).transpose();
+    let sink = sink.map_err(|error| CommandError::Failed(format!("no port for traces: {error}")))?;
+    let (bar, programs) = (watching(), OwnProgram { flags: &flags, traces: sink.map(|sink| sink.endpoint()) });
     let report = volley_bench::burst(&options, &programs, |progress| match progress {
         BurstProgress::Went { case, done } => bar.set_message(format!("{case}: {done}")),
         BurstProgress::Run(run) => bar.set_message(format!("{}: {:.1} ms", run.case, run.wall_ms)),
@@ -123,17 +129,24 @@ fn lost(report: &volley_bench::Report) -> u64 {
 }
 
 /// With the batching of a burst.
-struct OwnProgram<'a>(&'a Burst);
+struct OwnProgram<'a> {
+    flags: &'a Burst,
+    /// Where the server sends traces, if it does.
+    traces: Option<String>,
+}
 
 impl Programs for OwnProgram<'_> {
     fn server(&self, place: &StorePlace) -> Command {
         let mut command = program::server(place);
-        command.args(["--profile", &word(self.0.profile)]);
+        command.args(["--profile", &word(self.flags.profile)]);
         for (flag, value) in [
-            ("--max-size", self.0.max_size.map(|size| size.to_string())),
-            ("--window", self.0.window.map(|window| window.to_string())),
+            ("--max-size", self.flags.max_size.map(|size| size.to_string())),
+            ("--window", self.flags.window.map(|window| window.to_string())),
         ] {
             command.args(value.iter().flat_map(|value| [flag, value]));
+        }
+        if let Some(endpoint) = &self.traces {
+            command.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint);
         }
         command
     }
