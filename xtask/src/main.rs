@@ -2,6 +2,7 @@
 //! commands. Knows the workspace's layout, nothing of what the crates do.
 
 mod docs;
+mod limits;
 mod packages;
 mod soak;
 mod test;

@@ -57,6 +57,12 @@ const KINDS: &[Kind] = &[
         rounds_variable: "VOLLEY_DRILLS",
         rounds: 50,
     },
+    Kind {
+        name: "metrics",
+        words: &["--package", "volley-cli", "--test", "metrics", "--", "random_runs", "--nocapture"],
+        rounds_variable: "VOLLEY_ROUNDS",
+        rounds: 100,
+    },
     // Each of its cases opens a store on disk.
     Kind {
         name: "damage",

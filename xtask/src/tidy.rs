@@ -68,6 +68,7 @@ const RULES: &[Rule] = &[
     ("decisions are numbered and short", pages::check_decisions),
     ("the table of contents is whole", pages::check_contents),
     ("made pages are up to date", pages::check_made),
+    ("the page of limits is up to date", pages::check_limits),
     ("links lead somewhere", pages::check_links),
     ("the changelog is kept", pages::check_changelog),
 ];

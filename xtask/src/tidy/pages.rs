@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use super::{Finding, TextFile, Tree};
-use crate::docs::PAGES;
+use crate::docs::{LIMITS, PAGES};
+use crate::limits;
 
 const ARCHITECTURE: &str = "docs/architecture.md";
 const DECISIONS: &str = "docs/decisions";
@@ -59,6 +60,13 @@ pub fn check_contents(tree: &Tree) -> Vec<Finding> {
 /// Pages that are made from the code are as the code makes them.
 pub fn check_made(tree: &Tree) -> Vec<Finding> {
     check_against(tree, PAGES.iter().map(|(path, page)| (Path::new(*path), page())))
+}
+
+/// The page of limits follows every constant of the source: that it lags behind is told and stops nobody.
+pub fn check_limits(tree: &Tree) -> Vec<Finding> {
+    let path = Path::new(LIMITS);
+    let old = markdown(tree, path).is_none_or(|page| page != limits::page(tree));
+    if old { vec![Finding::warning(path, 0, "is not up to date: run `cargo xtask docs`")] } else { vec![] }
 }
 
 fn check_against<'p>(tree: &Tree, pages: impl Iterator<Item = (&'p Path, String)>) -> Vec<Finding> {

@@ -19,6 +19,8 @@ pub enum Config {
     Check,
     /// Every setting of the long-running commands, its value, and where that came from; secrets hidden.
     Show,
+    /// Every setting that there is, as a page: key, environment, default, meaning.
+    Reference,
 }
 
 /// Man pages.
@@ -45,6 +47,7 @@ pub fn config(config: &Config, command: &Command, places: &Places, format: Forma
                 output::write_line("there is no settings file; defaults, VOLLEY_* and flags count")?
             }
         },
+        Config::Reference => output::write(&reference(command))?,
         Config::Show => {
             let settings = shown(command, places, file.as_deref().unwrap_or_default())?;
             match format {
@@ -58,6 +61,33 @@ pub fn config(config: &Config, command: &Command, places: &Places, format: Forma
         }
     }
     Ok(())
+}
+
+/// All settings as Markdown: what docs/config.md is made of.
+fn reference(command: &Command) -> String {
+    let mut page = "# Settings\n\nWritten by `volley config reference`; a test fails when it is not up to date. Keys of `volley.toml`; \
+        `VOLLEY_*` overrides the file, a flag `--KEY` overrides both. See [running](running.md).\n"
+        .to_owned();
+    page += "\n## Of all commands\n";
+    page += &table_of(command);
+    for section in SECTIONS {
+        page += &format!("\n## `[{section}]`\n");
+        page += &command.find_subcommand(section).map(table_of).unwrap_or_default();
+    }
+    page
+}
+
+fn table_of(command: &Command) -> String {
+    let mut table = "\n| key | environment | default | meaning |\n| --- | --- | --- | --- |\n".to_owned();
+    for arg in command.get_arguments() {
+        let Some(key) = arg.get_long().filter(|flag| !matches!(*flag, "help" | "version" | "config")) else { continue };
+        let environment = arg.get_env().map(|name| format!("`{}`", name.to_string_lossy())).unwrap_or_default();
+        let values: Vec<String> =
+            arg.get_default_values().iter().map(|value| format!("`{}`", value.to_string_lossy())).collect();
+        let help = arg.get_help().map(ToString::to_string).unwrap_or_default().replace('|', "\\|");
+        table += &format!("| `{key}` | {environment} | {} | {help} |\n", values.join(", "));
+    }
+    table
 }
 
 fn shown(command: &Command, places: &Places, file: &str) -> Result<Vec<Value>, CommandError> {
