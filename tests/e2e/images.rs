@@ -1,6 +1,7 @@
 //! Containers from images, from the command line to runc and back.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::process::Stdio;
 
 use serde_json::json;
@@ -88,6 +89,66 @@ fn a_killed_workers_containers_go_on_and_end_with_their_true_codes() {
         assert_eq!((&found["attempt"], &found["outcome"]["code"]), (&1.into(), &7.into()), "{found}");
     }
     server.audit();
+}
+
+/// The lines of a server's stream of events, from now on.
+fn events(server: &Server) -> impl Iterator<Item = String> + use<> {
+    let address = server.address();
+    let mut stream = TcpStream::connect(address).expect("the server answers");
+    let head = format!("GET /v1/events HTTP/1.0\r\nHost: {address}\r\nAccept: text/event-stream\r\n\r\n");
+    stream.write_all(head.as_bytes()).expect("the server reads");
+    BufReader::new(stream).lines().map_while(Result::ok)
+}
+
+#[test]
+fn how_far_a_pull_is_is_told_and_the_next_life_goes_on_with_it() {
+    let scene = Scene::new();
+    let server = scene.server(&[]);
+    let mut first = worker(&scene, &server);
+    // Takes connections and says nothing.
+    let registry = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let image = format!("{}/app:v1", registry.local_addr().expect("it is bound"));
+    let told = events(&server);
+    let id = format!("{}-0", server.submit(1, "true", json!({ "image": image })));
+    let waits = |why: &str| {
+        until(why, || (server.container(&id)["detail"] == "looking its image up").then_some(()));
+    };
+    waits("its worker says how far it is");
+    let rows = out(&server.volley(&["ps"]));
+    assert!(rows.contains("looking its image up"), "{rows}");
+    let mut told = told.skip_while(|line| line != "event: detail");
+    let detail = told.nth(1).expect("the stream goes on");
+    assert!(detail.contains("looking its image up") && detail.contains(&id), "{detail}");
+    first.process.kill();
+    until("the word of a worker that is gone is gone", || server.container(&id)["detail"].is_null().then_some(()));
+    let _second = worker(&scene, &server);
+    waits("the next life goes on");
+    assert_eq!(server.container(&id)["attempt"], 1);
+    assert!(server.volley(&["stop", &id]).status.success());
+    assert_eq!(server.until_state(&id, "finished")["outcome_words"], "stopped");
+    server.audit();
+}
+
+#[test]
+fn a_pool_takes_what_its_record_allows() {
+    let scene = Scene::new();
+    let server = scene.server(&[]);
+    let _worker = worker(&scene, &server);
+    let apply = |more: serde_json::Value| {
+        let mut pool = json!({ "name": "default" });
+        pool.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        let headers = ["Content-Type: application/json"];
+        let reply = server.request("PUT", "/v1/pools/default", &headers, pool.to_string().as_bytes());
+        assert!(reply.status < 300, "{reply:?}");
+    };
+    apply(json!({ "runtimes": ["process"] }));
+    let id = format!("{}-0", server.submit(1, "true", json!({ "image": busybox() })));
+    until("it is said why it waits", || {
+        let why = server.container(&id)["waiting"]["words"].as_str().unwrap_or_default().to_owned();
+        why.contains("the pool is for another runtime").then_some(())
+    });
+    apply(json!({ "runtimes": ["oci"] }));
+    assert_eq!(server.until_state(&id, "finished")["outcome"]["code"], 0);
 }
 
 #[test]

@@ -24,6 +24,7 @@ pub const PACKAGES: &[Package] = &[
         needed_by: Some("volley-store: conformance; crates/cli/tests/bench.rs"),
     },
     Package { name: "runc", program: "runc", needed_by: Some("volley-agent: runtimes") },
+    Package { name: "crun", program: "crun", needed_by: Some("volley-agent: runtimes") },
     Package { name: "busybox-static", program: "busybox", needed_by: Some("volley-agent: runtimes") },
     Package { name: "docker-registry", program: "docker-registry", needed_by: Some("volley-agent: runtimes") },
     Package { name: "prometheus", program: "prometheus", needed_by: Some("crates/cli/tests/prometheus.rs") },

@@ -84,6 +84,7 @@ impl Attempts {
     pub(crate) fn on_happened(&mut self, key: Key, happened: Happened) {
         let Some(held) = self.held.get_mut(&key) else { return };
         let progress = match happened {
+            Happened::Waits(_) => return,
             Happened::Running => Progress::Running,
             Happened::Ended(Outcome::Stopped { .. }) if !held.stop_asked => Progress::Ended(Outcome::Lost),
             Happened::Ended(outcome) => Progress::Ended(outcome),

@@ -3,6 +3,8 @@
 
 mod archive;
 mod config;
+mod headers;
+mod progress;
 mod registry;
 mod source;
 mod space;

@@ -30,6 +30,8 @@ pub struct Launch {
 /// What became of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Happened {
+    /// It does not run yet; how far it is, in words. Said now and then.
+    Waits(String),
     /// Its process runs.
     Running,
     /// It ended; said once.
@@ -92,6 +94,11 @@ pub trait Runtime: Send + Sync + 'static {
     /// What a container uses, or used in all; `None` when that is not known.
     fn usage(&self, _container: ContainerId, _attempt: u32) -> io::Result<Option<Usage>> {
         Ok(None)
+    }
+
+    /// Images that are here, the one used last at the end.
+    fn images(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// No attempt of this number runs here any more (so its output is complete).

@@ -1,6 +1,9 @@
 //! A worker's life: connects to a server, tells what it holds, takes orders, reports until it
 //! is answered, and ends what it may not go on with when its lease ends.
 
+mod opening;
+mod orders;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,19 +12,17 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::StreamExt;
-use tonic::{Code, Status};
 use volley_metrics::WorkerMetrics;
-use volley_model::{Attempt, ContainerId, Epoch, Millis, Outcome, Progress, Spec, SpecHash, ValidationError, Worker};
+use volley_model::{Attempt, ContainerId, Epoch, Millis, Outcome, Progress, Spec, SpecHash, Worker};
 use volley_wire::access::ServerAccess;
 use volley_wire::convert;
-use volley_wire::proto::{self, from_worker, to_worker};
+use volley_wire::proto::{self, from_worker};
 
-use crate::attempts::{Attempts, Key, Next};
+use crate::attempts::{Attempts, Key};
 use crate::calls::Calls;
 use crate::epoch_file::EpochFile;
-use crate::link::{GrpcLink, Inbound, Link, OpenError};
-use crate::output_page::answer;
-use crate::{Happened, Launch, Runtime};
+use crate::link::{GrpcLink, Inbound, Link};
+use crate::{Happened, Runtime};
 
 /// Messages that wait for the connection.
 const MESSAGES_MAX: usize = 64;
@@ -112,6 +113,8 @@ struct Life {
     happened: mpsc::UnboundedReceiver<(ContainerId, Attempt, Happened)>,
     shutdown: watch::Receiver<u32>,
     attempts: Attempts,
+    /// How far attempts are that do not run yet, not told yet.
+    details: BTreeMap<Key, String>,
     calls: Calls,
     epoch: EpochFile,
     lease: Option<Lease>,
@@ -168,6 +171,7 @@ pub async fn run_over(
         happened,
         shutdown,
         attempts,
+        details: BTreeMap::new(),
         calls: Calls::default(),
         epoch,
         lease: None,
@@ -223,79 +227,6 @@ impl Life {
         }
     }
 
-    /// Opens a stream: hello, then the server's welcome with a verdict on all that is held. `None`: try again.
-    async fn open(&mut self, link: &dyn Link) -> Result<Option<Stream>, WorkerError> {
-        let (out, receiver) = mpsc::channel(MESSAGES_MAX);
-        let inventory = self.attempts.inventory();
-        let mut hello = convert::worker_to(&self.options.worker);
-        hello.epoch = self.epoch.get().map(convert::epoch_to);
-        hello.inventory = inventory.iter().map(|((id, attempt), p)| convert::report_to(*id, *attempt, p)).collect();
-        let hello = proto::FromWorker { message: Some(from_worker::Message::Hello(hello)) };
-        let sent_at = Instant::now();
-        out.try_send(hello).expect("the channel is new and has room");
-        let welcomed = async {
-            let mut inbound = link.open(receiver).await?;
-            let first = inbound.next().await.transpose().map_err(OpenError::Answered)?;
-            match first.and_then(|first| first.message) {
-                Some(to_worker::Message::Welcome(welcome)) => Ok((inbound, welcome)),
-                _ => Err(OpenError::Answered(Status::internal("the server's first message is no welcome"))),
-            }
-        };
-        let Some(welcomed) = self.meanwhile(tokio::time::timeout(WELCOME_WAIT, welcomed)).await else {
-            return Ok(None);
-        };
-        let (inbound, welcome) = match welcomed {
-            Ok(Ok(welcomed)) => welcomed,
-            Ok(Err(OpenError::NotConnected(reason))) => {
-                self.options.metrics.link.connects.add_one(["not_connected"]);
-                self.complain(&reason);
-                return Ok(None);
-            }
-            Ok(Err(OpenError::Answered(status))) => return self.refused(&status).map(|()| None),
-            Err(_) => {
-                self.greeted = true;
-                self.complain("it does not answer");
-                return Ok(None);
-            }
-        };
-        self.options.metrics.link.connects.add_one(["attached"]);
-        let term = Duration::from_millis(welcome.lease_ms).min(LEASE_MAX);
-        self.lease = Some(Lease { term, renewed: sent_at, ended: false });
-        let epoch = welcome.epoch.map(convert::epoch_from);
-        let epoch = epoch.ok_or_else(|| WorkerError::Refused("its welcome has no epoch".to_owned()))?;
-        self.epoch.set(epoch)?;
-        for ((key, progress), keep) in inventory.iter().zip(welcome.keep) {
-            self.on_verdict(*key, convert::progress_number(progress), keep);
-        }
-        if let Some(attached) = &self.options.attached {
-            // Whoever wanted to know may have gone.
-            let _ = attached.send(epoch);
-        }
-        tracing::info!(worker = %self.options.worker.id, epoch = epoch.number, "attached");
-        let heartbeat_at = Instant::now() + heartbeat_every(term);
-        Ok(Some(Stream { out, inbound, specs: HashMap::new(), heartbeats: BTreeMap::new(), heartbeat_at }))
-    }
-
-    fn refused(&mut self, status: &Status) -> Result<(), WorkerError> {
-        self.options.metrics.link.connects.add_one(["refused"]);
-        let reason = status.message();
-        let for_good = match status.code() {
-            Code::InvalidArgument | Code::ResourceExhausted | Code::Unimplemented | Code::PermissionDenied => true,
-            // A life before this one, or a stream that broke before its welcome, may still be noted as connected; a
-            // worker without a past has the wrong name.
-            Code::AlreadyExists => self.epoch.get().is_none() && self.attempts.is_empty() && !self.greeted,
-            // A token may be made good while the worker waits; one that never worked is a mistake.
-            Code::Unauthenticated => self.epoch.get().is_none() && self.attempts.is_empty(),
-            _ => false,
-        };
-        self.greeted |= status.code() != Code::AlreadyExists;
-        if for_good {
-            return Err(WorkerError::Refused(reason.to_owned()));
-        }
-        self.complain(reason);
-        Ok(())
-    }
-
     /// Works until the stream breaks (false) or the worker is done (true).
     async fn connected(&mut self, stream: &mut Stream) -> Result<bool, WorkerError> {
         if self.leaving {
@@ -322,8 +253,12 @@ impl Life {
                         return Ok(false);
                     }
                 }
-                permit = out.reserve(), if self.attempts.has_due() => {
+                permit = out.reserve(), if self.attempts.has_due() || !self.details.is_empty() => {
                     let Ok(permit) = permit else { return Ok(false) };
+                    if !self.attempts.has_due() {
+                        permit.send(proto::FromWorker { message: Some(self.take_details()) });
+                        continue;
+                    }
                     let due = self.attempts.take_due();
                     self.options.metrics.link.reports.add(due.len() as u64);
                     let reports = due.iter().map(|((id, attempt), p)| convert::report_to(*id, *attempt, p)).collect();
@@ -387,10 +322,10 @@ impl Life {
     fn on_event(&mut self, event: Event) {
         match event {
             Event::Happened(container, attempt, happened) => {
-                self.attempts.on_happened((container, attempt), happened);
+                self.on_happened((container, attempt), happened);
                 // What has gathered goes into one report.
                 while let Ok((container, attempt, happened)) = self.happened.try_recv() {
-                    self.attempts.on_happened((container, attempt), happened);
+                    self.on_happened((container, attempt), happened);
                 }
             }
             Event::LeaseEnded => {
@@ -421,100 +356,31 @@ impl Life {
         }
     }
 
+    fn on_happened(&mut self, key: Key, happened: Happened) {
+        match happened {
+            Happened::Waits(words) => drop(self.details.insert(key, words)),
+            happened => {
+                self.details.remove(&key);
+                self.attempts.on_happened(key, happened);
+            }
+        }
+    }
+
+    /// How far attempts are; only the last word on each is told.
+    fn take_details(&mut self) -> from_worker::Message {
+        let detail = |((container, attempt), words): (Key, String)| proto::Detail {
+            container: Some(convert::container_to(container)),
+            attempt: Some(convert::attempt_to(attempt)),
+            words,
+        };
+        from_worker::Message::Details(proto::Details {
+            details: std::mem::take(&mut self.details).into_iter().map(detail).collect(),
+        })
+    }
+
     /// What does not run any more has told its end, or will.
     fn stop(&self, container: ContainerId, attempt: Attempt, grace: Millis) {
         let _ = self.runtime.stop(container, attempt, grace);
-    }
-
-    fn on_message(&mut self, message: to_worker::Message, stream: &mut Stream) {
-        match message {
-            to_worker::Message::Welcome(_) => tracing::warn!("a second welcome on one stream: not heard"),
-            to_worker::Message::Starts(starts) => {
-                if let Err(error) = self.on_starts(starts, stream) {
-                    tracing::error!(%error, "starts that cannot be read; the server hands them out again");
-                }
-            }
-            to_worker::Message::Stops(stops) => {
-                for stop in stops.stops {
-                    match (
-                        convert::container_from("container", stop.container),
-                        convert::attempt_from("attempt", stop.attempt),
-                    ) {
-                        (Ok(container), Ok(attempt)) => {
-                            if self.attempts.on_stop((container, attempt)) {
-                                self.stop(container, attempt, Millis(stop.grace_ms));
-                            }
-                        }
-                        (Err(error), _) | (_, Err(error)) => tracing::error!(%error, "a stop that cannot be read"),
-                    }
-                }
-            }
-            to_worker::Message::Verdicts(verdicts) => {
-                for verdict in verdicts.verdicts {
-                    let container = convert::container_from("container", verdict.container);
-                    let attempt = convert::attempt_from("attempt", verdict.attempt);
-                    if let (Ok(container), Ok(attempt)) = (container, attempt) {
-                        self.on_verdict((container, attempt), verdict.progress, verdict.keep);
-                    }
-                }
-            }
-            to_worker::Message::Heartbeat(ack) => {
-                let sent = stream.heartbeats.get(&ack.number).copied();
-                if let (true, Some(sent), Some(lease)) = (ack.renewed, sent, &mut self.lease) {
-                    self.options.metrics.link.heartbeats.add_one(["renewed"]);
-                    lease.renewed = lease.renewed.max(sent);
-                    lease.ended = false;
-                }
-            }
-            to_worker::Message::Logs(request) => answer(&self.runtime, request, stream.out.clone()),
-            to_worker::Message::Call(request) => self.calls.answer(&self.runtime, request, stream.out.clone()),
-        }
-    }
-
-    fn on_starts(&mut self, starts: proto::Starts, stream: &mut Stream) -> Result<(), ValidationError> {
-        if starts.forget_specs {
-            stream.specs.clear();
-        }
-        for entry in starts.specs {
-            let hash = convert::spec_hash_from("specs.hash", &entry.hash)?;
-            let spec = convert::spec_from("specs.spec", entry.spec.unwrap_or_default())?;
-            stream.specs.insert(hash, Arc::new(spec));
-        }
-        if self.leaving {
-            // Not accepted: they go elsewhere when this worker is gone.
-            return Ok(());
-        }
-        for start in starts.starts {
-            let hash = convert::spec_hash_from("start.spec", &start.spec)?;
-            let Some(spec) = stream.specs.get(&hash) else {
-                return Err(ValidationError { path: "start.spec".to_owned(), problem: "was not sent".to_owned() });
-            };
-            let launch = Launch {
-                container: convert::container_from("start.container", start.container)?,
-                attempt: convert::attempt_from("start.attempt", start.attempt)?,
-                spec: Arc::clone(spec),
-                gpus: convert::grants_from("start.gpus", &start.gpus)?,
-            };
-            if self.attempts.accept(&launch, Progress::Accepted) {
-                self.options.metrics.attempts.started.add_one();
-                self.runtime.start(launch);
-            }
-        }
-        Ok(())
-    }
-
-    fn on_verdict(&mut self, key: Key, answers: u32, keep: bool) {
-        let (container, attempt) = key;
-        self.options.metrics.link.verdicts.add_one([if keep { "keep" } else { "kill" }]);
-        match self.attempts.on_verdict(key, answers, keep) {
-            Next::GoOn => {}
-            Next::Forget => self.runtime.forget(container, attempt),
-            Next::Kill => {
-                tracing::warn!(%container, attempt = attempt.number, "is not this worker's any more and is killed");
-                self.stop(container, attempt, Millis(0));
-                self.runtime.forget(container, attempt);
-            }
-        }
     }
 
     /// Nothing new is to come; unless some containers stay, for then the worker's place stays too.

@@ -51,6 +51,8 @@ pub(crate) struct Container {
     success: Option<bool>,
     /// Why it waits, while it does.
     waiting: Option<Waiting>,
+    /// How far its start is, in words; while its worker says so, and on the server that it is connected to.
+    pub(crate) detail: Option<String>,
 }
 
 /// Another program for a container.
@@ -147,6 +149,7 @@ impl From<&ContainerRecord> for Container {
             outcome_words: record.outcome.as_ref().map(ToString::to_string),
             success: record.outcome.as_ref().map(Outcome::is_success),
             waiting,
+            detail: None,
         }
     }
 }

@@ -9,8 +9,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 use volley_control::ledger::{AttachRefusal, InventoryItem, WorkerMessage};
-use volley_control::{Control, ControlError};
-use volley_model::{Epoch, Nonce, ValidationError, WorkerId};
+use volley_control::{Control, ControlError, Detail};
+use volley_model::{Epoch, IMAGES_TOLD_MAX, Nonce, ValidationError, WorkerId, image_affinity};
 use volley_wire::convert;
 use volley_wire::proto::{self, from_worker, workers_server};
 
@@ -121,9 +121,12 @@ pub async fn serve_worker(
         let (container, attempt, progress) = item.map_err(|error| invalid(&error))?;
         inventory.push(InventoryItem { container, attempt, progress });
     }
+    let images = hello.images.iter().rev().take(IMAGES_TOLD_MAX).rev();
+    let affinities = images.filter_map(|image| image_affinity(image)).collect();
     let (id, stream) = (worker.id.clone(), control.nonce());
     let epoch = hello.epoch.map(convert::epoch_from);
-    let attached = control.attach(worker, stream, epoch, inventory).await.map_err(|error| status(&error))?;
+    let attached = control.attach(worker, stream, epoch, (inventory, affinities)).await;
+    let attached = attached.map_err(|error| status(&error))?;
     let welcome = proto::Welcome {
         epoch: Some(convert::epoch_to(attached.epoch)),
         lease_ms: attached.lease.0,
@@ -178,7 +181,19 @@ impl Attached {
             }
             from_worker::Message::Reply(reply) => self.streams.on_reply(&self.worker, self.stream, reply),
             from_worker::Message::Log(chunk) => self.streams.on_page(&self.worker, self.stream, chunk),
+            from_worker::Message::Details(details) => {
+                details.details.into_iter().for_each(|detail| self.on_detail(detail))
+            }
             from_worker::Message::Leave(leave) => self.on_leave(leave.gone).await,
+        }
+    }
+
+    fn on_detail(&self, detail: proto::Detail) {
+        let container = convert::container_from("detail.container", detail.container);
+        let attempt = convert::attempt_from("detail.attempt", detail.attempt);
+        if let (Ok(container), Ok(attempt)) = (container, attempt) {
+            let worker = self.worker.clone();
+            self.control.details().on_detail(Detail { container, attempt, worker, words: detail.words });
         }
     }
 

@@ -7,12 +7,12 @@ use std::path::PathBuf;
 
 use volley_model::Millis;
 
-mod clock;
+pub(crate) mod clock;
 mod counts;
 mod disk;
 mod figures;
 mod idle;
-mod load;
+pub(crate) mod load;
 mod measure;
 mod outcome;
 pub(crate) mod processes;

@@ -302,7 +302,15 @@ fn attach(session: SessionId, number: u32, pools: u32) -> Attach {
         notes: Vec::new(),
     };
     let nonce = Nonce(u64::from(number) + 1);
-    Attach { session, stream: nonce, worker, epoch: None, epoch_nonce: nonce, inventory: Vec::new() }
+    Attach {
+        session,
+        stream: nonce,
+        worker,
+        epoch: None,
+        epoch_nonce: nonce,
+        inventory: Vec::new(),
+        affinities: Vec::new(),
+    }
 }
 
 /// Containers that fit nowhere, a little more memory for each shape.

@@ -6,6 +6,7 @@ pub mod burst;
 mod compare;
 pub mod engine;
 pub mod explain;
+pub mod oci;
 mod report;
 pub mod seed;
 mod submit;
@@ -14,6 +15,7 @@ pub use burst::{BurstBench, BurstError, BurstProgress, BurstRun, IdleBench, Idle
 pub use compare::{Compared, Comparison, compare};
 pub use engine::{EngineBench, EngineRun, WrongPlan, engine};
 pub use explain::{ExplainBench, ExplainRun, explain};
+pub use oci::{OciBench, OciError, OciPrograms, OciRun, OciWorker, oci};
 pub use report::{Machine, Measure, REPORT_VERSION, Report, ReportError, Runs, Spread, Table};
 pub use seed::{SeedBench, SeedError, SeedRun, seed};
 pub use submit::Submit;

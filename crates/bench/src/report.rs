@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BurstRun, EngineRun, ExplainRun, IdleRun, SeedRun};
+use crate::{BurstRun, EngineRun, ExplainRun, IdleRun, OciRun, SeedRun};
 
 /// Grows when a field changes its meaning or goes.
 pub const REPORT_VERSION: u32 = 1;
@@ -66,6 +66,8 @@ pub enum Runs {
     Explain(Vec<ExplainRun>),
     /// Of `bench seed`.
     Seed(Vec<SeedRun>),
+    /// Of `bench oci`.
+    Oci(Vec<OciRun>),
 }
 
 /// A median and how far the repetitions lie apart.
@@ -165,6 +167,9 @@ impl Report {
             Runs::Seed(runs) => {
                 Table { header: SeedRun::HEADER.to_vec(), rows: runs.iter().map(SeedRun::cells).collect() }
             }
+            Runs::Oci(runs) => {
+                Table { header: OciRun::HEADER.to_vec(), rows: runs.iter().map(OciRun::cells).collect() }
+            }
         }
     }
 
@@ -177,6 +182,7 @@ impl Report {
             Runs::Explain(runs) => runs.iter().map(|run| (run.to_string(), run.measures())).collect(),
             Runs::Idle(runs) => runs.iter().map(|run| (run.to_string(), run.measures())).collect(),
             Runs::Seed(runs) => runs.iter().map(|run| (run.case.to_string(), run.measures())).collect(),
+            Runs::Oci(runs) => runs.iter().map(|run| (run.case.to_string(), run.measures())).collect(),
         }
     }
 }

@@ -11,7 +11,8 @@ use volley_agent::{
     Engine, Happened, KeptOptions, OciOptions, OciRuntime, PIDS_MAX, ProcessRuntime, Runtime as AgentRuntime,
 };
 use volley_model::{
-    Attempt, Bytes, ContainerId, HOST_NETWORK_ALLOWED, HOST_NETWORK_LABEL, RUNTIME_LABEL, RUNTIME_OCI, Worker,
+    Attempt, Bytes, ContainerId, HOST_NETWORK_ALLOWED, HOST_NETWORK_LABEL, RUNTIME_LABEL, RUNTIME_OCI, RUNTIME_PROCESS,
+    Worker,
 };
 
 use crate::command_error::CommandError;
@@ -98,6 +99,7 @@ impl RuntimeFlags {
             return Ok(Runtimes::Process);
         }
         let engine = Engine::find(&self.oci_runtime).map_err(|error| CommandError::Usage(error.to_string()))?;
+        engine.try_out().map_err(|error| CommandError::Usage(error.to_string()))?;
         let mut mirrors = Vec::new();
         for pair in &self.registry_mirrors {
             let wrong = || CommandError::Usage(format!("--registry-mirror '{pair}' is not REGISTRY=MIRROR"));
@@ -127,7 +129,7 @@ impl Runtimes {
         let mut set = |key: &str, value: &str| worker.labels.insert(key.to_owned(), value.to_owned());
         match self {
             Runtimes::Process => {
-                set(RUNTIME_LABEL, "process");
+                set(RUNTIME_LABEL, RUNTIME_PROCESS);
             }
             Runtimes::Oci(oci) => {
                 set(RUNTIME_LABEL, RUNTIME_OCI);

@@ -134,3 +134,17 @@ fn what_cannot_be_measured_is_refused_in_one_line() {
         assert!(!ran.status.success() && said.lines().count() == 1 && said.contains(named), "{args:?}: {ran:?}");
     }
 }
+
+#[test]
+fn containers_are_measured_beside_the_bare_runtime() {
+    let report = json(&["bench", "oci", "--containers", "3", "--repetitions", "1", "--idle-seconds", "1"]);
+    assert_eq!((&report["version"], &report["bench"]), (&1.into(), &"oci".into()));
+    let run = &report["runs"][0];
+    let number = |path: &str| run.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("no {path} in {run}"));
+    assert_eq!(number("/containers"), 3.0);
+    assert!((number("/ratio") - number("/wall_ms") / number("/bare_wall_ms")).abs() < 0.01, "{run}");
+    assert!(number("/parallelism") >= 1.0 && number("/start_ms/p50") <= number("/start_ms/p99"), "{run}");
+    assert!(number("/lone/first_output_ms") > 0.0 && number("/lone/bare_first_output_ms") > 0.0, "{run}");
+    assert!(number("/idle/keeper_bytes_per_container") > 0.0 && number("/idle/cpu_percent") >= 0.0, "{run}");
+    assert!(number("/unpacking/bytes") > 0.0 && number("/unpacking/tar_wall_ms") > 0.0, "{run}");
+}

@@ -22,6 +22,7 @@ use volley_store::{MeasuredStore, Store, StoreError, StoreExt, StoreStats};
 
 use crate::arrivals::Arrivals;
 use crate::counted;
+use crate::details::Details;
 use crate::drain_rate::DrainRate;
 use crate::rates::Rates;
 use crate::streams::Streams;
@@ -66,6 +67,7 @@ pub struct Control {
     pub(crate) observer: tokio::sync::Mutex<FleetView>,
     /// A turn found that something fits nowhere.
     pub(crate) scale: Notify,
+    details: Details,
     outboxes: Notify,
     due: Notify,
     reports: mpsc::Sender<Reported>,
@@ -100,6 +102,7 @@ impl Control {
             drain_rate: DrainRate::default(),
             observer: tokio::sync::Mutex::default(),
             scale: Notify::new(),
+            details: Details::default(),
             outboxes: Notify::new(),
             due: Notify::new(),
             reports,
@@ -284,17 +287,17 @@ impl Control {
         self.store.stats()
     }
 
-    /// A worker opened a stream here.
+    /// A worker opened a stream here. It tells what it holds: attempts, and affinity keys of images, the best last.
     pub async fn attach(
         &self,
         worker: Worker,
         stream: Nonce,
         epoch: Option<Epoch>,
-        inventory: Vec<InventoryItem>,
+        (inventory, affinities): (Vec<InventoryItem>, Vec<String>),
     ) -> Result<Attached, ControlError> {
         worker.check()?;
         let (session, id, epoch_nonce) = (self.session(), worker.id.clone(), self.nonce());
-        let attach = Attach { session, worker, stream, epoch, epoch_nonce, inventory };
+        let attach = Attach { session, worker, stream, epoch, epoch_nonce, inventory, affinities };
         let reply = self.call_known(attach).await?;
         self.options.metrics.work.attached.add_one([if reply.is_ok() { "attached" } else { "refused" }]);
         if matches!(reply, Err(AttachRefusal::SessionEnded)) {
@@ -328,12 +331,22 @@ impl Control {
     /// The stream is closed.
     pub fn detach(&self, worker: &WorkerId, stream: Nonce) {
         self.streams.detach(worker, stream);
+        self.details.forget_worker(worker);
     }
 
     /// A worker's message; its verdict comes by [`Delivery::answer`].
     pub async fn report(&self, stream: Nonce, message: WorkerMessage) {
+        if !matches!(message.progress, Progress::Accepted) {
+            self.details.forget(&message.worker, message.container);
+        }
         // Closed only at shutdown; the worker repeats it to the next server.
         let _ = self.reports.send((message, stream)).await;
+    }
+
+    /// What workers connected here say of attempts that do not run yet.
+    #[must_use]
+    pub fn details(&self) -> &Details {
+        &self.details
     }
 
     /// A worker's heartbeat; passed on with those of all others.

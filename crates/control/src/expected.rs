@@ -68,7 +68,7 @@ fn boots(view: &FleetView, state: &ScaleState, shape: &Shape, ahead: u64) -> Opt
     let (machine, boot_time) = in_flight
         .filter_map(|machine| {
             let pool = view.pools().find(|pool| pool.name == machine.record.pool)?;
-            let elastic = pool.elastic.as_ref().filter(|_| pool.admits(&shape.tenant))?;
+            let elastic = pool.elastic.as_ref().filter(|_| pool.admits(shape).is_ok())?;
             let worker = Worker {
                 id: machine.record.worker.clone(),
                 pool: pool.name.clone(),

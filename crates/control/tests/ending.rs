@@ -77,7 +77,7 @@ async fn in_a_turn(dir: &std::path::Path) -> (Arc<SlowCommits>, Arc<Control>) {
     let capacity = Capacity { cpu: CpuMilli(1_000), memory: Bytes(1 << 30), slots: 1, gpus: Vec::new() };
     let (id, pool) = (WorkerId::new("w").expect("a name"), PoolName::new("p").expect("a name"));
     let worker = Worker { id, pool, labels: BTreeMap::new(), capacity, notes: Vec::new() };
-    control.attach(worker, control.nonce(), None, Vec::new()).await.expect("a good worker");
+    control.attach(worker, control.nonce(), None, (Vec::new(), Vec::new())).await.expect("a good worker");
     let body = SubmissionBody::Count { spec: Spec::of_command("true", &[]), count: 1 };
     let submission = body.check(TenantName::default(), None, None, BTreeMap::new()).expect("a good body");
     let digest = submission.digest();

@@ -208,7 +208,7 @@ fn less_resources(view: &FleetView, question: &Question<'_>) -> Vec<Counterfactu
             let capacity = &entry.view.worker.capacity;
             !held
                 && feasible(&smaller, &entry.view.worker, index.pools[entry.pool].pool.cpu_on_gpu).is_ok()
-                && index.pools[entry.pool].pool.admits(&smaller.tenant)
+                && index.pools[entry.pool].pool.admits(&smaller).is_ok()
                 && gpus.is_none_or(|gpu| capacity.choose_gpus(free, gpu).is_some())
         };
         let kind = match lacks {
@@ -282,8 +282,8 @@ fn uncordoned(view: &FleetView, question: &Question<'_>) -> Option<Counterfactua
 fn offers(index: &Index, shape: &Shape) -> Vec<(PoolName, Worker)> {
     let new = |pool: &PoolName| (WorkerId::new("more").expect("a good name"), pool.clone());
     let mut offers = Vec::new();
-    for entry in index.pool_order.iter().map(|pool| &index.pools[*pool]).filter(|pool| pool.pool.admits(&shape.tenant))
-    {
+    let pools = index.pool_order.iter().map(|pool| &index.pools[*pool]);
+    for entry in pools.filter(|pool| pool.pool.admits(shape).is_ok()) {
         let serves = |worker: &Worker| feasible(shape, worker, entry.pool.cpu_on_gpu).is_ok();
         let machine = entry.pool.elastic.as_ref().map(|elastic| {
             let (id, pool) = new(&entry.pool.name);

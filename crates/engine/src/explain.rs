@@ -42,8 +42,7 @@ pub fn explain(view: &FleetView, shape: &Shape) -> Vec<ClassOutlook> {
     for entry in index.workers() {
         let outlook = classes.entry(entry.class).or_insert_with(|| {
             let pool = &index.pools[entry.pool].pool;
-            let admitted = if pool.admits(&shape.tenant) { Ok(()) } else { Err(Infeasible::Tenant) };
-            let verdict = admitted.and_then(|()| feasible(shape, &entry.view.worker, pool.cpu_on_gpu));
+            let verdict = pool.admits(shape).and_then(|()| feasible(shape, &entry.view.worker, pool.cpu_on_gpu));
             ClassOutlook::new(&entry.view, verdict.err())
         });
         outlook.workers += 1;

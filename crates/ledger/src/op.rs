@@ -113,6 +113,8 @@ pub struct Attach {
     pub epoch_nonce: Nonce,
     /// Every attempt the worker knows and has no acknowledged end of.
     pub inventory: Vec<InventoryItem>,
+    /// Affinity keys that it comes with (images that it holds), the best last.
+    pub affinities: Vec<String>,
 }
 
 /// An attempt that a worker holds.

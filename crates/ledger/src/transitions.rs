@@ -246,7 +246,7 @@ impl Ledger {
 }
 
 /// Notes that a worker runs a workload, newest last.
-fn remember_affinity(worker: &mut WorkerEntry, key: Option<&str>, max: usize) {
+pub(crate) fn remember_affinity(worker: &mut WorkerEntry, key: Option<&str>, max: usize) {
     let Some(key) = key else { return };
     if worker.affinities.last().is_some_and(|last| last == key) {
         return;

@@ -26,6 +26,10 @@ pub enum Infeasible {
     GpuReserved,
     /// The pool is for other tenants.
     Tenant,
+    /// The pool is for what other runtimes run.
+    Runtime,
+    /// The pool keeps containers off its machines' network.
+    HostNetwork,
 }
 
 impl fmt::Display for Infeasible {
@@ -40,6 +44,8 @@ impl fmt::Display for Infeasible {
             Infeasible::Gpu => f.write_str("not the GPUs asked for"),
             Infeasible::GpuReserved => f.write_str("kept for GPU work"),
             Infeasible::Tenant => f.write_str("the pool is for other tenants"),
+            Infeasible::Runtime => f.write_str("the pool is for another runtime"),
+            Infeasible::HostNetwork => f.write_str("the pool does not allow the machine's network"),
         }
     }
 }

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Bytes, Capacity, Cost, CpuMilli, Free, Infeasible, Millis, PoolName, PoolVersion, Shape, TenantName};
+use crate::{
+    Bytes, Capacity, Cost, CpuMilli, Free, HOST_NETWORK_LABEL, Infeasible, Millis, PoolName, PoolVersion, RUNTIME_OCI,
+    RUNTIME_PROCESS, Shape, TenantName, is_of_images,
+};
 
 mod check;
 pub use check::*;
@@ -39,12 +42,27 @@ pub struct Pool {
     /// Whose containers may run here; everybody's when empty.
     #[serde(default)]
     pub tenants: BTreeSet<TenantName>,
+    /// Which runtimes' containers may run here, as the label `runtime` names them; all when empty.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub runtimes: BTreeSet<String>,
+    /// Whether containers may use the network of its machines, where their workers allow it.
+    #[serde(default = "allowed", skip_serializing_if = "is_allowed")]
+    pub host_network: bool,
     /// How its workers are made; `None` (`static`): they come by themselves.
     #[serde(default)]
     pub elastic: Option<Elastic>,
     /// Grows with every change; set by the ledger.
     #[serde(default)]
     pub version: PoolVersion,
+}
+
+fn allowed() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_allowed(allowed: &bool) -> bool {
+    *allowed
 }
 
 /// What one worker of an elastic pool offers when it has registered.
@@ -146,23 +164,33 @@ impl Pool {
             strategy: Strategy::default(),
             cpu_on_gpu: false,
             tenants: BTreeSet::new(),
+            runtimes: BTreeSet::new(),
+            host_network: true,
             elastic: None,
             version: PoolVersion::default(),
         }
     }
 
-    /// Whether a tenant's containers may run here.
-    #[must_use]
-    pub fn admits(&self, tenant: &TenantName) -> bool {
-        self.tenants.is_empty() || self.tenants.contains(tenant)
+    /// Whether containers of a shape may run here, whatever its workers offer.
+    pub fn admits(&self, shape: &Shape) -> Result<(), Infeasible> {
+        if !self.tenants.is_empty() && !self.tenants.contains(&shape.tenant) {
+            return Err(Infeasible::Tenant);
+        }
+        let labels = &shape.require_labels;
+        let runtime = if is_of_images(labels) { RUNTIME_OCI } else { RUNTIME_PROCESS };
+        if !self.runtimes.is_empty() && !self.runtimes.contains(runtime) {
+            return Err(Infeasible::Runtime);
+        }
+        if !self.host_network && labels.contains_key(HOST_NETWORK_LABEL) {
+            return Err(Infeasible::HostNetwork);
+        }
+        Ok(())
     }
 
     /// Whether a machine of this pool could ever serve a shape. An error for a pool whose workers come by themselves:
     /// nobody can tell what comes.
     pub fn machine_serves(&self, machine: &Machine, shape: &Shape) -> Result<(), Infeasible> {
-        if !self.admits(&shape.tenant) {
-            return Err(Infeasible::Tenant);
-        }
+        self.admits(shape)?;
         crate::feasible::offer_serves(shape, &self.name, &machine.labels, &machine.capacity, self.cpu_on_gpu)
     }
 }

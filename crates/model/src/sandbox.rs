@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::Bytes;
+use crate::submission::LABEL_VALUE_BYTES_MAX;
 
 /// Which network a container sees.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -66,12 +67,23 @@ impl Sandbox {
 
 /// The label by which a worker says what runs its containers: `process` or `oci`.
 pub const RUNTIME_LABEL: &str = "runtime";
+/// Its value on workers that run commands of their machine.
+pub const RUNTIME_PROCESS: &str = "process";
 /// Its value on workers that run images.
 pub const RUNTIME_OCI: &str = "oci";
 /// The label of workers that let containers use the machine's network.
 pub const HOST_NETWORK_LABEL: &str = "host-network";
 /// Its value.
 pub const HOST_NETWORK_ALLOWED: &str = "allowed";
+
+/// A worker tells so many of its images, those used last.
+pub const IMAGES_TOLD_MAX: usize = 16;
+
+/// The affinity key of an image: workers that hold it are preferred. `None` for a name that is too long for a key.
+#[must_use]
+pub fn image_affinity(image: &str) -> Option<String> {
+    Some(format!("image:{image}")).filter(|key| key.len() <= LABEL_VALUE_BYTES_MAX)
+}
 
 /// Why a text is no mount.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

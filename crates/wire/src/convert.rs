@@ -161,6 +161,7 @@ pub fn worker_to(worker: &Worker) -> proto::Hello {
         notes: worker.notes.clone(),
         epoch: None,
         inventory: Vec::new(),
+        images: Vec::new(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use volley_model::{
     Bytes, Capacity, Cost, CpuMilli, Elastic, GPU_WHOLE, GpuKinds, GpuRequest, Machine, Millis, MinFree, Pool,
-    PoolName, ProvisionerKind, Strategy, ValidationError,
+    PoolName, ProvisionerKind, RUNTIME_OCI, RUNTIME_PROCESS, Strategy, ValidationError,
 };
 
 use crate::json::{Checked, Fields, error};
@@ -22,6 +22,14 @@ pub fn pool_from(value: Value) -> Checked<Pool> {
     pool.strategy = fields.take::<Strategy>("strategy")?.unwrap_or_default();
     pool.cpu_on_gpu = fields.take("cpu_on_gpu")?.unwrap_or(false);
     pool.tenants = fields.take("tenants")?.unwrap_or_default();
+    pool.runtimes = fields.take("runtimes")?.unwrap_or_default();
+    if let Some(other) = pool.runtimes.iter().find(|name| ![RUNTIME_PROCESS, RUNTIME_OCI].contains(&name.as_str())) {
+        return error(
+            "runtimes".to_owned(),
+            format!("'{other}' is no runtime; give {RUNTIME_PROCESS} or {RUNTIME_OCI}"),
+        );
+    }
+    pool.host_network = fields.take("host_network")?.unwrap_or(true);
     pool.elastic = match fields.take::<Value>("provisioner")? {
         None => None,
         Some(Value::String(kind)) if kind == "static" => None,
@@ -145,6 +153,12 @@ pub fn pool_to(pool: &Pool) -> Value {
         "name": pool.name, "priority": pool.priority, "strategy": pool.strategy, "cpu_on_gpu": pool.cpu_on_gpu,
         "tenants": pool.tenants,
     });
+    if !pool.runtimes.is_empty() {
+        value["runtimes"] = json!(pool.runtimes);
+    }
+    if !pool.host_network {
+        value["host_network"] = false.into();
+    }
     let Some(elastic) = &pool.elastic else {
         value["provisioner"] = "static".into();
         return value;
@@ -237,6 +251,7 @@ mod tests {
     fn a_pool_is_read_as_it_is_written() {
         let text = r#"{
             "name": "gpu", "priority": 5, "strategy": "spread", "cpu_on_gpu": true, "tenants": ["a"],
+            "runtimes": ["oci"], "host_network": false,
             "provisioner": {"command": "/opt/make", "args": ["-v"], "timeout": "90s"}, "options": {"zone": "b"},
             "machine": {"cpu": "8", "memory": "64Gi", "slots": 10, "gpus": ["H100:4", "A10G:1"], "labels": {"x": "y"}},
             "min": 1, "max": 9, "min_free": {"gpus": 2}, "cost_per_hour": "12.5", "boot_time": "40s",

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
+use super::headers::BoundedHeaders;
 use super::source::{Blob, Found};
 use super::{ImageError, config, unpack};
 
@@ -139,7 +140,7 @@ impl Layout<'_> {
 
 /// Unfolds an archive's files into a folder, whatever their names are.
 pub(super) fn unfold(file: &Path, into: &Path) -> io::Result<()> {
-    let mut archive = tar::Archive::new(io::BufReader::new(File::open(file)?));
+    let mut archive = tar::Archive::new(BoundedHeaders::new(io::BufReader::new(File::open(file)?)));
     let mut count = 0;
     for entry in archive.entries()? {
         let mut entry = entry?;

@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::archive::{DOCUMENT_BYTES_MAX, digest_of, hex};
+use super::progress::Progress;
 use super::source::{Blob, Found};
 use super::{ImageError, config, unpack};
 
@@ -187,14 +188,20 @@ impl Pull {
     }
 
     /// Downloads a layer into a folder; goes on with what an earlier try left there. Gives the file.
-    pub(super) async fn fetch(&self, name: &str, blob: &Blob, dir: &Path) -> Result<PathBuf, ImageError> {
+    pub(super) async fn fetch(
+        &self,
+        name: &str,
+        blob: &Blob,
+        dir: &Path,
+        progress: &Progress,
+    ) -> Result<PathBuf, ImageError> {
         let broken = |problem: String| ImageError::Broken { reference: name.to_owned(), problem };
         let digest = blob.digest.as_deref().unwrap_or_default();
         let hex = hex(digest).ok_or_else(|| broken(format!("'{digest}' is no SHA-256 digest")))?;
         let path = dir.join(format!("{hex}.part"));
         let mut wait = RETRY_WAIT;
         for left in (0..TRIES).rev() {
-            match self.go_on(name, blob, digest, &path).await {
+            match self.go_on(name, blob, (digest, &path), progress).await {
                 Ok(()) => return Ok(path),
                 Err(error @ ImageError::Unreachable { .. }) if left > 0 => {
                     tracing::debug!(%error, digest, "a download is taken up again");
@@ -212,7 +219,13 @@ impl Pull {
         unreachable!("the last try returns")
     }
 
-    async fn go_on(&self, name: &str, blob: &Blob, digest: &str, path: &Path) -> Result<(), ImageError> {
+    async fn go_on(
+        &self,
+        name: &str,
+        blob: &Blob,
+        (digest, path): (&str, &Path),
+        progress: &Progress,
+    ) -> Result<(), ImageError> {
         let disk = |error| ImageError::disk(name, path.parent().unwrap_or(path), error);
         let broken = |problem: String| ImageError::Broken { reference: name.to_owned(), problem };
         let mut options = tokio::fs::OpenOptions::new();
@@ -220,6 +233,8 @@ impl Pull {
         let mut file = options.open(path).await.map_err(disk)?;
         let mut hasher = Sha256::new();
         let mut at = hash_file(&mut file, &mut hasher).await.map_err(disk)?;
+        let mut fetching = progress.fetching();
+        fetching.add(at);
         if at < blob.size || blob.size == 0 {
             let response = self.client.pull_blob_stream_partial(&self.at, digest, at, None).await;
             let mut stream = match response.map_err(|error| pull_error(name, error))? {
@@ -228,6 +243,7 @@ impl Pull {
                     file.set_len(0).await.map_err(disk)?;
                     file = options.open(path).await.map_err(disk)?;
                     (at, hasher) = (0, Sha256::new());
+                    fetching = progress.fetching();
                     stream.stream
                 }
             };
@@ -237,6 +253,7 @@ impl Pull {
                     problem: format!("the registry broke off: {}", innermost(&error)),
                 })?;
                 at += bytes.len() as u64;
+                fetching.add(bytes.len() as u64);
                 if at > blob.size {
                     return Err(broken(format!("layer {digest} is larger than its manifest says")));
                 }
@@ -253,6 +270,7 @@ impl Pull {
         if found != digest {
             return Err(broken(format!("layer {digest} has the digest {found}")));
         }
+        fetching.done();
         Ok(())
     }
 }

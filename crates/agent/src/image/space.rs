@@ -72,8 +72,11 @@ impl Space {
         Self { max, used: 0, images: BTreeMap::new(), layers: BTreeMap::new(), parts: BTreeMap::new() }
     }
 
+    /// The one used last at the end; those in use are the last.
     pub(super) fn references(&self) -> Vec<String> {
-        self.images.keys().cloned().collect()
+        let mut images: Vec<_> = self.images.iter().collect();
+        images.sort_by_key(|(_, image)| (image.holds > 0, image.used_at));
+        images.into_iter().map(|(reference, _)| reference.clone()).collect()
     }
 
     pub(super) fn has(&self, reference: &str, digest: &str) -> bool {

@@ -22,6 +22,7 @@ use tokio::sync::{Mutex as AsyncMutex, OnceCell, Semaphore};
 use volley_model::Bytes;
 
 use super::archive::{digest_of, find_layout, find_saved, hex, unfold};
+use super::progress::Progress;
 use super::registry::{Pull, Registry, RegistryOptions};
 use super::source::{Blob, Found, Source};
 use super::space::{Goner, ImageRecord, LayerRecord, Space};
@@ -34,6 +35,9 @@ const LAYERS_MAX: usize = 127;
 const NAME_DIGITS: usize = 24;
 /// A download that broke off is kept for so long.
 const PART_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// How far a pull is is said this often.
+const TELL_EVERY: Duration = Duration::from_millis(500);
 
 /// The settings of a store.
 #[derive(Debug, Clone)]
@@ -50,14 +54,19 @@ pub struct ImageOptions {
     pub registry: RegistryOptions,
 }
 
-type Flight = Arc<OnceCell<Result<(), Arc<ImageError>>>>;
+/// A pull that goes on.
+#[derive(Default)]
+struct Flight {
+    done: OnceCell<Result<(), Arc<ImageError>>>,
+    progress: Progress,
+}
 
 struct Inner {
     options: ImageOptions,
     registry: Registry,
     space: Mutex<Space>,
     /// Pulls that go on, by reference: whoever comes later waits for the same.
-    flights: Mutex<BTreeMap<String, Flight>>,
+    flights: Mutex<BTreeMap<String, Arc<Flight>>>,
     /// One at a time makes a layer.
     making: Mutex<BTreeMap<String, Arc<AsyncMutex<()>>>>,
     downloads: Semaphore,
@@ -176,7 +185,7 @@ impl Images {
         self.inner.options.dir.join("layers")
     }
 
-    /// The images that are there.
+    /// The images that are there, the one used last at the end.
     #[must_use]
     pub fn held(&self) -> Vec<String> {
         locked(&self.inner.space).references()
@@ -205,8 +214,8 @@ impl Images {
                 return Ok(hold);
             }
             let flight = Arc::clone(locked(&self.inner.flights).entry(reference.to_owned()).or_default());
-            let done =
-                flight.get_or_init(|| async { self.inner.pull(reference).await.map_err(Arc::new) }).await.clone();
+            let pull = async { self.inner.pull(reference, &flight.progress).await.map_err(Arc::new) };
+            let done = flight.done.get_or_init(|| pull).await.clone();
             // Held before it can go again.
             let hold = self.hold(reference);
             let mut flights = locked(&self.inner.flights);
@@ -217,6 +226,28 @@ impl Images {
             done?;
             if let Some(hold) = hold {
                 return Ok(hold);
+            }
+        }
+    }
+
+    /// As [`Images::get`]; says now and then how far the pull is.
+    ///
+    /// # Errors
+    /// As of [`Images::get`].
+    pub async fn get_telling(
+        &self,
+        reference: &str,
+        tell: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<ImageHold, Arc<ImageError>> {
+        let get = self.get(reference);
+        tokio::pin!(get);
+        loop {
+            tokio::select! {
+                got = &mut get => return got,
+                () = tokio::time::sleep(TELL_EVERY) => {
+                    let words = locked(&self.inner.flights).get(reference).map(|flight| flight.progress.words());
+                    words.into_iter().for_each(tell);
+                }
             }
         }
     }
@@ -319,11 +350,11 @@ impl Inner {
         fs::remove_dir_all(away)
     }
 
-    async fn pull(self: &Arc<Self>, reference: &str) -> Result<(), ImageError> {
+    async fn pull(self: &Arc<Self>, reference: &str, progress: &Progress) -> Result<(), ImageError> {
         let source = Source::parse(reference, &self.options.roots)?;
         let (found, pull, work) = self.find(reference, source).await?;
         let mut pinned = Vec::new();
-        let made = self.make(reference, found, pull, &mut pinned).await;
+        let made = self.make(reference, found, (pull, progress), &mut pinned).await;
         let gone = locked(&self.space).unpin(&pinned);
         for name in gone {
             if let Err(error) = self.remove_layer(&name) {
@@ -378,7 +409,7 @@ impl Inner {
         self: &Arc<Self>,
         reference: &str,
         found: Found,
-        pull: Option<Arc<Pull>>,
+        (pull, progress): (Option<Arc<Pull>>, &Progress),
         pinned: &mut Vec<String>,
     ) -> Result<(), ImageError> {
         let broken = |problem: String| ImageError::Broken { reference: reference.to_owned(), problem };
@@ -391,7 +422,7 @@ impl Inner {
         }
         let mut making = Vec::new();
         for (digest, blob) in found.layers.iter().zip(&found.blobs) {
-            making.push(self.layer(reference, digest, blob, pull.as_deref()));
+            making.push(self.layer(reference, digest, blob, (pull.as_deref(), progress)));
         }
         let made = join_all(making).await;
         pinned.extend(made.iter().flatten().map(|layer| layer.name.clone()));
@@ -422,7 +453,7 @@ impl Inner {
         reference: &str,
         digest: &str,
         blob: &Blob,
-        pull: Option<&Pull>,
+        from: (Option<&Pull>, &Progress),
     ) -> Result<LayerRecord, ImageError> {
         let broken = |problem: String| ImageError::Broken { reference: reference.to_owned(), problem };
         let name =
@@ -432,7 +463,7 @@ impl Inner {
         let there = locked(&self.space).pin(&name);
         let made = match there {
             Some(bytes) => Ok(bytes),
-            None => self.make_layer(reference, digest, &name, blob, pull).await,
+            None => self.make_layer(reference, (digest, &name), blob, from).await,
         };
         drop(turn);
         let mut all = locked(&self.making);
@@ -446,15 +477,15 @@ impl Inner {
     async fn make_layer(
         self: &Arc<Self>,
         reference: &str,
-        digest: &str,
-        name: &str,
+        (digest, name): (&str, &str),
         blob: &Blob,
-        pull: Option<&Pull>,
+        (pull, progress): (Option<&Pull>, &Progress),
     ) -> Result<u64, ImageError> {
         let no_space = || ImageError::layer(reference, &self.options.dir, LayerError::TooLarge);
         let (file, fetched) = match (&blob.file, pull) {
             (Some(file), _) => (file.clone(), 0),
             (None, Some(pull)) => {
+                progress.expect(blob.size);
                 let _turn = self.downloads.acquire().await;
                 let part = format!("{}.part", hex(blob.digest.as_deref().unwrap_or_default()).unwrap_or_default());
                 let there = locked(&self.space).resume_part(&part);
@@ -464,7 +495,7 @@ impl Inner {
                     locked(&self.space).give_back(there);
                     return Err(no_space());
                 }
-                match pull.fetch(reference, blob, &self.options.dir.join("downloads")).await {
+                match pull.fetch(reference, blob, &self.options.dir.join("downloads"), progress).await {
                     Ok(file) => (file, size),
                     Err(error) => {
                         let left = fs::metadata(self.options.dir.join("downloads").join(&part)).map(|file| file.len());

@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use tar::{Archive, Entry, EntryType};
 
 use super::LayerError;
+use super::headers::BoundedHeaders;
 
 /// Most files of a layer: far above any real one.
 const ENTRIES_MAX: u64 = 4_000_000;
@@ -120,7 +121,7 @@ pub(super) type Room<'a> = &'a mut dyn FnMut(u64) -> bool;
 /// Unpacks a layer into an empty folder, as far as there is room.
 pub(super) fn unpack(blob: impl Read, into: &Path, room: Room<'_>) -> Result<Unpacked, LayerError> {
     let blob = BufReader::with_capacity(READ_BYTES, Hashing::new(blob));
-    let mut archive = Archive::new(Hashing::new(Decoder::of(blob)?));
+    let mut archive = Archive::new(BoundedHeaders::new(Hashing::new(Decoder::of(blob)?)));
     let root = openat(CWD, into, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(io::Error::from)?;
     let buffer = vec![0; READ_BYTES];
@@ -135,7 +136,7 @@ pub(super) fn unpack(blob: impl Read, into: &Path, room: Room<'_>) -> Result<Unp
     }
     layer.finish()?;
     let bytes = layer.bytes;
-    let (decoder, digest) = archive.into_inner().finish().map_err(archive_error)?;
+    let (decoder, digest) = archive.into_inner().into_inner().finish().map_err(archive_error)?;
     let (_, blob_digest) = decoder.into_inner().into_inner().finish()?;
     Ok(Unpacked { bytes, blob_digest, digest })
 }

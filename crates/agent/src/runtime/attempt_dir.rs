@@ -2,7 +2,7 @@
 //!
 //! | file | written by | what |
 //! | --- | --- | --- |
-//! | `launch.json` | worker | what to run; there before the keeper starts |
+//! | `launch.json` | worker | what to run; how, before the keeper starts |
 //! | `lock` | | held by the keeper while it lives |
 //! | `orders` | worker | a FIFO: 8 bytes for each stop, the grace in ms |
 //! | `engine.json` | keeper | the OCI runtime that makes the container |
@@ -44,6 +44,8 @@ pub(crate) struct LaunchRecord {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum How {
+    /// What it needs is not there yet: no keeper was started.
+    Waiting,
     /// As a process of this machine.
     Process {
         /// Folders of cgroups, made by the worker with their limits; the container's processes live in them.
@@ -57,6 +59,7 @@ impl How {
     /// Where the container's processes are found.
     pub(crate) fn cgroups(&self) -> &[PathBuf] {
         match self {
+            How::Waiting => &[],
             How::Process { cgroups } => cgroups,
             How::Oci(oci) => &oci.cgroups,
         }
@@ -130,13 +133,18 @@ impl AttemptDir {
         }
         // What is to run may hold secrets.
         fs::DirBuilder::new().mode(0o700).create(&self.0)?;
-        if matches!(launch.how, How::Process { .. }) {
-            fs::create_dir(self.work())?;
-        }
         let fifo = self.0.join("orders");
         match mkfifoat(rustix::fs::CWD, &fifo, Mode::RUSR | Mode::WUSR) {
             Ok(()) | Err(rustix::io::Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
+        }
+        self.write("launch.json", launch)
+    }
+
+    /// What it needs is there: its keeper may start.
+    pub(crate) fn prepared(&self, launch: &LaunchRecord) -> io::Result<()> {
+        if matches!(launch.how, How::Process { .. }) {
+            fs::create_dir_all(self.work())?;
         }
         self.write("launch.json", launch)
     }

@@ -380,6 +380,54 @@ mod tests {
         assert!(found.notes[0].contains("/proc/no-groups-here"), "{found:?}");
     }
 
+    /// What the kernel has in a group of version 2, as plain files.
+    fn group_of_version_2(dir: &Path, name: &str) -> PathBuf {
+        let group = dir.join(name);
+        fs::create_dir_all(&group).expect("the folder is ours");
+        for (file, text) in [
+            ("cgroup.procs", ""),
+            ("memory.max", ""),
+            ("memory.swap.max", ""),
+            ("memory.current", "4096\n"),
+            ("memory.peak", "8192\n"),
+            ("memory.events", "low 0\noom 2\noom_kill 1\n"),
+            ("cpu.max", ""),
+            ("cpu.stat", "usage_usec 1234\nnr_throttled 0\n"),
+        ] {
+            fs::write(group.join(file), text).expect("the folder is ours");
+        }
+        group
+    }
+
+    #[test]
+    fn version_2_is_one_group_with_both_limits() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let place = dir.path().to_owned();
+        fs::write(place.join("cgroup.controllers"), "cpuset cpu io memory pids\n").expect("the folder is ours");
+        fs::create_dir(place.join("volley")).expect("the folder is ours");
+        let found = probe(&[Mounted { controllers: None, place: place.clone() }]);
+        assert_eq!((found.unified.as_ref(), &found.notes), (Some(&place.join("volley")), &Vec::new()), "{found:?}");
+        let handed_down = fs::read_to_string(place.join("volley/cgroup.subtree_control")).expect("it was written");
+        assert_eq!(handed_down, "+memory +cpu");
+        let worker = WorkerId::new("w").expect("a name");
+        let resources = Resources { cpu: CpuMilli(500), memory: Bytes(64 << 20), gpu: None };
+        let container = ContainerId { group: volley_model::GroupId(1), index: 0 };
+        let planned = found.plan(&worker, container, 1, &resources);
+        let [group] = &planned[..] else { panic!("one group: {planned:?}") };
+        let group =
+            group_of_version_2(group.parent().expect("below volley"), group.file_name().unwrap().to_str().unwrap());
+        make(&planned, &resources);
+        let read = |file: &str| fs::read_to_string(group.join(file)).expect("a file of the group");
+        assert_eq!((read("memory.max").as_str(), read("memory.swap.max").as_str()), ("67108864", "0"));
+        assert_eq!(read("cpu.max"), "50000 100000");
+        assert!(was_out_of_memory(&planned));
+        let used = usage(&planned).expect("it is counted");
+        assert_eq!(used, Usage { cpu_us: 1234, memory: Bytes(4096), memory_peak: Bytes(8192) });
+        fs::write(place.join("cgroup.controllers"), "cpu\n").expect("the folder is ours");
+        let found = probe(&[Mounted { controllers: None, place }]);
+        assert!(found.notes[0].contains("no memory controller here"), "{found:?}");
+    }
+
     #[test]
     fn quotas_are_read() {
         for (text, expected) in

@@ -84,6 +84,7 @@ impl Started {
 
 fn start(dir: &AttemptDir, launch: &LaunchRecord) -> Result<Started, String> {
     match &launch.how {
+        How::Waiting => Err("its keeper was started too early".to_owned()),
         How::Process { .. } => process::start(dir, launch),
         How::Oci(oci) => oci::start(dir, launch, oci),
     }
@@ -96,6 +97,7 @@ pub(super) fn clean(dir: &AttemptDir, launch: &LaunchRecord) {
         let _ = dir.set_usage(Usage { memory: Bytes(0), ..usage });
     }
     match &launch.how {
+        How::Waiting => {}
         How::Process { cgroups } => cgroup::remove(cgroups),
         How::Oci(oci) => oci::clean(dir, launch, oci),
     }

@@ -44,20 +44,29 @@ pub struct KeptOptions {
 /// Told what becomes of containers.
 pub type Sender = mpsc::UnboundedSender<(ContainerId, Attempt, Happened)>;
 
+/// Told how far a preparation is, in words.
+pub type Tell<'a> = &'a (dyn Fn(String) + Send + Sync);
+
 /// How containers are run: what a keeper needs to know.
 pub trait Method: std::fmt::Debug + Send + Sync + 'static {
     /// Held while an attempt lives: what it uses stays.
     type Held: Send + 'static;
 
-    /// Sees to it that all is there, which may take a while, and says how to run it; or why it cannot run.
+    /// Sees to it that all is there, which may take a while and is told, and says how to run it; or why it cannot run.
     fn prepare(
         &self,
         options: &KeptOptions,
         launch: &Launch,
+        tell: Tell<'_>,
     ) -> impl Future<Output = Result<(How, Self::Held), String>> + Send;
 
     /// An attempt of an earlier life goes on: what it uses is held again.
     fn adopt(&self, how: &How) -> Self::Held;
+
+    /// Images that are here, the one used last at the end.
+    fn images(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 #[derive(Debug)]
@@ -123,6 +132,22 @@ impl<M: Method> Kept<M> {
         Ok(Self { inner: Arc::new(Inner { options, method, happened, live, ended, starting, lock: file }) })
     }
 
+    /// Runs an attempt in a task of its own, unless it runs already. One that is `noted` waited in an earlier life.
+    fn begin(&self, launch: Launch, dir: AttemptDir, noted: bool) {
+        let key = (launch.container, launch.attempt);
+        match locked(&self.inner.live).entry(key) {
+            std::collections::btree_map::Entry::Occupied(_) => return,
+            std::collections::btree_map::Entry::Vacant(place) => {
+                place.insert(Live::new(dir.clone(), None));
+            }
+        }
+        let inner = Arc::clone(&self.inner);
+        tokio::spawn(async move {
+            let outcome = if noted { inner.go_on(&launch, &dir).await } else { inner.run(&launch, &dir).await };
+            inner.ended(key, outcome);
+        });
+    }
+
     fn dir(&self, container: ContainerId, attempt: u32) -> AttemptDir {
         AttemptDir::of(&self.inner.options.state_dir, container, attempt)
     }
@@ -140,25 +165,45 @@ impl<M: Method> Inner<M> {
         self.tell(key, Happened::Ended(outcome));
     }
 
-    /// Notes what is to run, starts its keeper, and waits for its end.
+    fn record(&self, launch: &Launch, how: How) -> LaunchRecord {
+        let (worker, container, attempt) = (self.options.worker.clone(), launch.container, launch.attempt);
+        LaunchRecord { worker, container, attempt, spec: (*launch.spec).clone(), gpus: launch.gpus.clone(), how }
+    }
+
+    /// Notes what is to run, so that the next life goes on when this one ends meanwhile, and runs it.
     async fn run(&self, launch: &Launch, dir: &AttemptDir) -> Outcome {
+        match dir.create(&self.record(launch, How::Waiting)) {
+            Ok(()) => self.go_on(launch, dir).await,
+            Err(error) => not_started(dir, &error),
+        }
+    }
+
+    /// Waits for what it needs, starts its keeper, and waits for its end.
+    async fn go_on(&self, launch: &Launch, dir: &AttemptDir) -> Outcome {
         let key = (launch.container, launch.attempt);
         let stopped = locked(&self.live).get(&key).map(|live| Arc::clone(&live.stopped)).unwrap_or_default();
-        let (how, _held) = tokio::select! {
-            prepared = self.method.prepare(&self.options, launch) => match prepared {
-                Ok(prepared) => prepared,
-                Err(reason) => return Outcome::Failed { reason },
-            },
-            () = stopped.notified() => return Outcome::Stopped { by: StopCause::Client },
+        let tell = |words| self.tell(key, Happened::Waits(words));
+        let prepared = tokio::select! {
+            prepared = self.method.prepare(&self.options, launch, &tell) => {
+                prepared.map_err(|reason| Outcome::Failed { reason })
+            }
+            () = stopped.notified() => Err(Outcome::Stopped { by: StopCause::Client }),
+        };
+        let (how, _held) = match prepared {
+            Ok(prepared) => prepared,
+            Err(outcome) => {
+                // Noted, so that the next life does not begin it again.
+                if let Err(error) = dir.set_end(&outcome) {
+                    tracing::warn!(%error, dir = %dir.0.display(), "an end could not be noted");
+                }
+                return outcome;
+            }
         };
         let child = {
             let _turn = self.starting.acquire().await;
             match self.spawn(launch, how, dir) {
                 Ok(child) => child,
-                Err(error) => {
-                    let folder = dir.0.display();
-                    return Outcome::Failed { reason: format!("it could not be started in {folder}: {error}") };
-                }
+                Err(error) => return not_started(dir, &error),
             }
         };
         self.watch(key, child).await;
@@ -166,12 +211,9 @@ impl<M: Method> Inner<M> {
     }
 
     fn spawn(&self, launch: &Launch, how: How, dir: &AttemptDir) -> io::Result<Child> {
-        let (worker, container, attempt) = (self.options.worker.clone(), launch.container, launch.attempt);
-        let spec = (*launch.spec).clone();
-        let record = LaunchRecord { worker, container, attempt, spec, gpus: launch.gpus.clone(), how };
-        dir.create(&record)?;
+        dir.prepared(&self.record(launch, how))?;
         let orders = dir.open_orders()?;
-        if let Some(live) = locked(&self.live).get_mut(&(container, attempt)) {
+        if let Some(live) = locked(&self.live).get_mut(&(launch.container, launch.attempt)) {
             if let Some(grace) = live.stop {
                 AttemptDir::order_stop(&orders, grace)?;
             }
@@ -216,7 +258,7 @@ impl<M: Method> Inner<M> {
             if let Some(pid) = running {
                 let _ = match launch.how {
                     How::Process { .. } => kill_process_group(pid, Signal::KILL),
-                    How::Oci(_) => kill_process(pid, Signal::KILL),
+                    How::Waiting | How::Oci(_) => kill_process(pid, Signal::KILL),
                 };
             }
             cgroup::kill(launch.how.cgroups());
@@ -267,6 +309,7 @@ impl<M: Method> Inner<M> {
         let progress = match (dir.end()?, &gone, dir.running()?) {
             (Some(outcome), ..) => Progress::Ended(outcome),
             // It never ran, or its keeper was killed: it is not known here whether it may still run elsewhere or not.
+            (None, Some(_), None) if matches!(record.how, How::Waiting) => Progress::Accepted,
             (None, Some(_), _) => Progress::Ended(self.end_orphan(dir)),
             (None, None, Some(_)) => Progress::Running,
             (None, None, None) => Progress::Accepted,
@@ -287,6 +330,10 @@ impl<M: Method> Inner<M> {
             ended.pop_front();
         }
     }
+}
+
+fn not_started(dir: &AttemptDir, error: &io::Error) -> Outcome {
+    Outcome::Failed { reason: format!("it could not be started in {}: {error}", dir.0.display()) }
 }
 
 fn remove(dir: &AttemptDir) {
@@ -310,7 +357,10 @@ impl<M: Method> Runtime for Kept<M> {
                 Ok(Some((found, gone))) => {
                     let key = (found.launch.container, found.launch.attempt);
                     let running = found.progress == Progress::Running;
-                    if gone.is_none() && !matches!(found.progress, Progress::Ended(_)) {
+                    if gone.is_some() && found.progress == Progress::Accepted {
+                        drop(gone);
+                        self.begin(found.launch.clone(), dir, true);
+                    } else if gone.is_none() && !matches!(found.progress, Progress::Ended(_)) {
                         let orders = dir.open_orders().ok();
                         locked(&self.inner.live).insert(key, Live::new(dir.clone(), orders));
                         let inner = Arc::clone(&self.inner);
@@ -336,19 +386,8 @@ impl<M: Method> Runtime for Kept<M> {
     }
 
     fn start(&self, launch: Launch) {
-        let key = (launch.container, launch.attempt);
         let dir = self.dir(launch.container, launch.attempt.number);
-        match locked(&self.inner.live).entry(key) {
-            std::collections::btree_map::Entry::Occupied(_) => return,
-            std::collections::btree_map::Entry::Vacant(place) => {
-                place.insert(Live::new(dir.clone(), None));
-            }
-        }
-        let inner = Arc::clone(&self.inner);
-        tokio::spawn(async move {
-            let outcome = inner.run(&launch, &dir).await;
-            inner.ended(key, outcome);
-        });
+        self.begin(launch, dir, false);
     }
 
     fn stop(&self, container: ContainerId, attempt: Attempt, grace: Millis) -> bool {
@@ -384,7 +423,7 @@ impl<M: Method> Runtime for Kept<M> {
         let launch = dir.launch().map_err(|error| format!("its folder cannot be read: {error}"))?;
         match launch.as_ref().map(|launch| (launch, &launch.how)) {
             _ if self.ended(container, attempt) => Err("it does not run here any more".to_owned()),
-            None => Err("it does not run yet".to_owned()),
+            None | Some((_, How::Waiting)) => Err("it does not run yet".to_owned()),
             Some((launch, How::Oci(oci))) => super::oci::exec(&dir, launch, oci, words),
             Some((_, How::Process { .. })) => {
                 Err("it is a process of its worker's machine: there is nothing to enter".to_owned())
@@ -398,6 +437,10 @@ impl<M: Method> Runtime for Kept<M> {
             return Ok(Some(usage));
         }
         Ok(dir.launch()?.and_then(|launch| cgroup::usage(launch.how.cgroups())))
+    }
+
+    fn images(&self) -> Vec<String> {
+        self.inner.method.images()
     }
 
     fn ended(&self, container: ContainerId, attempt: u32) -> bool {

@@ -8,6 +8,7 @@ mod engine;
 mod exec;
 mod seccomp;
 mod start;
+mod trial;
 mod user;
 
 use std::io;
@@ -18,7 +19,7 @@ use volley_model::{Mount, Network};
 
 use super::attempt_dir::How;
 use super::cgroup;
-use super::kept::{Kept, KeptOptions, Method, Sender};
+use super::kept::{Kept, KeptOptions, Method, Sender, Tell};
 use crate::Launch;
 use crate::image::{ImageConfig, ImageHold, Images};
 
@@ -93,7 +94,12 @@ pub struct OciLaunch {
 impl Method for Oci {
     type Held = Option<ImageHold>;
 
-    async fn prepare(&self, options: &KeptOptions, launch: &Launch) -> Result<(How, Self::Held), String> {
+    async fn prepare(
+        &self,
+        options: &KeptOptions,
+        launch: &Launch,
+        tell: Tell<'_>,
+    ) -> Result<(How, Self::Held), String> {
         let spec = &launch.spec;
         let Some(image) = &spec.image else {
             return Err("this worker runs images; name one (--image), or a worker that runs commands".to_owned());
@@ -105,7 +111,7 @@ impl Method for Oci {
         }
         let mounts = spec.sandbox.mounts.iter().map(|mount| self.mount(mount)).collect::<Result<Vec<_>, _>>()?;
         let devices = cdi::edits(&self.options.cdi_dirs, Path::new("/dev"), &launch.gpus)?;
-        let held = self.options.images.get(image).await.map_err(|error| error.to_string())?;
+        let held = self.options.images.get_telling(image, tell).await.map_err(|error| error.to_string())?;
         let name = format!("{}.{}.{}", options.worker, launch.container, launch.attempt.number);
         let oci = OciLaunch {
             engine: self.options.engine.program().to_owned(),
@@ -126,8 +132,12 @@ impl Method for Oci {
     fn adopt(&self, how: &How) -> Self::Held {
         match how {
             How::Oci(oci) => self.options.images.hold(&oci.image),
-            How::Process { .. } => None,
+            How::Waiting | How::Process { .. } => None,
         }
+    }
+
+    fn images(&self) -> Vec<String> {
+        self.options.images.held()
     }
 }
 

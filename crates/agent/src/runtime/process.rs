@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use super::attempt_dir::{AttemptDir, How, LaunchRecord};
 use super::cgroup;
 use super::keeper::Started;
-use super::kept::{Kept, KeptOptions, Method, Sender};
+use super::kept::{Kept, KeptOptions, Method, Sender, Tell};
 use crate::Launch;
 
 /// Where commands are looked for when the worker itself has no `PATH`.
@@ -38,7 +38,7 @@ impl Kept<Process> {
 impl Method for Process {
     type Held = ();
 
-    async fn prepare(&self, options: &KeptOptions, launch: &Launch) -> Result<(How, ()), String> {
+    async fn prepare(&self, options: &KeptOptions, launch: &Launch, _: Tell<'_>) -> Result<(How, ()), String> {
         if launch.spec.image.is_some() {
             return Err("this worker runs commands, not images; let it go to one that runs images".to_owned());
         }

@@ -120,7 +120,17 @@ impl Bed {
         bed
     }
 
+    /// The next thing beside how far a start is.
     pub async fn next(&mut self) -> Happened {
+        loop {
+            match self.next_of_all().await {
+                Happened::Waits(_) => {}
+                other => return other,
+            }
+        }
+    }
+
+    pub async fn next_of_all(&mut self) -> Happened {
         tokio::time::timeout(PATIENCE, self.receiver.recv()).await.expect("something happens").unwrap().2
     }
 

@@ -55,6 +55,23 @@ impl Layer {
         self.add(EntryType::Directory, path, "", 0o755, b"")
     }
 
+    /// Attributes of what comes next.
+    pub fn attributes(mut self, pairs: &[(&str, &[u8])]) -> Self {
+        self.0.append_pax_extensions(pairs.iter().copied()).unwrap();
+        self
+    }
+
+    /// A header of a kind that claims so many bytes and has few.
+    pub fn claim(mut self, kind: EntryType, bytes: u64) -> Self {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_path("name").unwrap();
+        header.set_size(bytes);
+        header.set_cksum();
+        self.0.append(&header, &b"few"[..]).unwrap();
+        self
+    }
+
     pub fn bytes(self) -> Vec<u8> {
         self.0.into_inner().unwrap()
     }

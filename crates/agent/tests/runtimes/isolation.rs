@@ -5,7 +5,7 @@ use std::path::Path;
 use volley_agent::Launch;
 use volley_model::{Bytes, CpuMilli, GpuGrant, GpuMilli, Mount, Network, Outcome, Spec};
 
-use crate::bed::{Bed, Containers, Kind as _, launch, nothing_left, run, shared};
+use crate::bed::{Bed, Containers, Kind as _, launch, nothing_left, run, shared, until};
 
 const GOOD: Outcome = Outcome::Exited { code: 0, signal: None };
 
@@ -170,7 +170,7 @@ async fn processes_are_counted() {
 #[tokio::test]
 async fn cpu_is_bounded_by_its_group() {
     let dir = tempfile::tempdir().unwrap();
-    let mut asked = spec(dir.path(), "echo here; sleep 1000");
+    let mut asked = spec(dir.path(), "echo here; while :; do :; done");
     asked.resources.cpu = CpuMilli(250);
     asked.resources.memory = Bytes(64 << 20);
     let mut bed = Bed::with::<Containers>(dir.path(), asked);
@@ -180,6 +180,13 @@ async fn cpu_is_bounded_by_its_group() {
     let quota = read(format!("/sys/fs/cgroup/cpu/{group}/cpu.cfs_quota_us"));
     let quota = quota.or_else(|| read(format!("/sys/fs/cgroup/{group}/cpu.max"))).unwrap();
     assert!(quota.starts_with("25000"), "{quota}");
+    // The kernel has held it back.
+    let stat = || {
+        let text = read(format!("/sys/fs/cgroup/cpu/{group}/cpu.stat"));
+        text.or_else(|| read(format!("/sys/fs/cgroup/{group}/cpu.stat"))).unwrap_or_default()
+    };
+    let throttled = || stat().lines().any(|line| line.strip_prefix("nr_throttled ").is_some_and(|count| count != "0"));
+    until("it is held back", throttled).await;
     assert!(bed.runtime.stop(crate::bed::CONTAINER, crate::bed::ATTEMPT, volley_model::Millis(0)));
     bed.outcome().await;
     nothing_left(dir.path()).await;
@@ -229,4 +236,18 @@ async fn secrets_are_in_no_command_line_and_no_log() {
     assert!(bed.runtime.stop(crate::bed::CONTAINER, crate::bed::ATTEMPT, volley_model::Millis(0)));
     bed.outcome().await;
     nothing_left(dir.path()).await;
+}
+
+/// What a runtime cannot do here is said at the start, before a container is taken.
+#[test]
+fn runtimes_are_tried_out() {
+    volley_agent::Engine::find("runc").unwrap().try_out().unwrap();
+    // It works where control groups are of one version; elsewhere it says why it does not.
+    match volley_agent::Engine::find("crun").unwrap().try_out() {
+        Ok(()) => assert!(std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists()),
+        Err(error) => {
+            let words = error.to_string();
+            assert!(words.contains("cannot run containers on this machine: ") && words.contains("cgroup"), "{words}");
+        }
+    }
 }

@@ -6,17 +6,20 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde_json::json;
-use volley_agent::Launch;
 use volley_agent::image::{ImageError, ImageOptions, Images, RegistryOptions};
-use volley_model::{ContainerId, Outcome};
+use volley_agent::{Happened, Launch};
+use volley_model::{ContainerId, Millis, Outcome, Progress};
 
 use crate::bed::{
-    Bed, CONTAINER, Containers, Kind as _, image_options, kept_options, launch, nothing_left, oci_options,
+    ATTEMPT, Bed, CONTAINER, Containers, Kind as _, STOPPED, image_options, kept_options, launch, nothing_left,
+    oci_options,
 };
 use crate::image::{Image, Layer, Pack, busybox_layer, config, digest};
+use crate::suite::life;
 
 /// A registry with its own folder of storage.
 struct Server {
@@ -99,6 +102,8 @@ struct Proxy {
     at: SocketAddr,
     blobs: Arc<AtomicU64>,
     break_after: Arc<AtomicU64>,
+    /// Layers are not answered.
+    held: Arc<AtomicBool>,
 }
 
 impl Proxy {
@@ -106,19 +111,25 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let at = listener.local_addr().unwrap();
         let (blobs, break_after) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(u64::MAX)));
-        let (count, limit) = (Arc::clone(&blobs), Arc::clone(&break_after));
+        let held = Arc::new(AtomicBool::new(false));
+        let (count, limit, hold) = (Arc::clone(&blobs), Arc::clone(&break_after), Arc::clone(&held));
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                let (count, limit) = (Arc::clone(&count), Arc::clone(&limit));
-                std::thread::spawn(move || forward(client, to, &count, &limit));
+                let (count, limit, hold) = (Arc::clone(&count), Arc::clone(&limit), Arc::clone(&hold));
+                std::thread::spawn(move || forward(client, to, &count, (&limit, &hold)));
             }
         });
-        Self { at, blobs, break_after }
+        Self { at, blobs, break_after, held }
     }
 }
 
 /// One request of each connection.
-fn forward(mut client: TcpStream, to: SocketAddr, blobs: &AtomicU64, break_after: &AtomicU64) -> Option<()> {
+fn forward(
+    mut client: TcpStream,
+    to: SocketAddr,
+    blobs: &AtomicU64,
+    (break_after, held): (&AtomicU64, &AtomicBool),
+) -> Option<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -127,7 +138,11 @@ fn forward(mut client: TcpStream, to: SocketAddr, blobs: &AtomicU64, break_after
     }
     let head = String::from_utf8_lossy(&head).replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
     if head.starts_with("GET") && head.lines().next()?.contains("/blobs/") {
-        blobs.fetch_add(1, Ordering::SeqCst);
+        // The first one is the configuration.
+        let first = blobs.fetch_add(1, Ordering::SeqCst) == 0;
+        while !first && held.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
     let mut server = TcpStream::connect(to).ok()?;
     server.write_all(head.as_bytes()).ok()?;
@@ -293,4 +308,61 @@ async fn a_mirror_is_asked_first_and_the_registry_when_it_does_not_have_it() {
     for name in ["only/mirror", "only/registry"] {
         assert!(images.get(&format!("{}/{name}:v1", registry.at)).await.is_ok(), "{name}");
     }
+}
+
+/// What waits for an image when its worker dies goes on in the next life, and how far it is is told.
+#[test]
+fn what_waits_for_an_image_when_its_worker_dies_goes_on_in_the_next_life() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), "");
+    server.push("team/busybox", &busybox(), "");
+    let proxy = Proxy::start(server.at);
+    proxy.held.store(true, Ordering::SeqCst);
+    let mut spec = Containers::spec(dir.path(), "exit 3");
+    spec.image = Some(format!("{}/team/busybox:v1", proxy.at));
+    life(async || {
+        let mut bed = Bed::with::<Containers>(dir.path(), spec);
+        loop {
+            match bed.next_of_all().await {
+                Happened::Waits(words) if words.starts_with("pulling 0 of ") => break,
+                Happened::Waits(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(bed.runtime.exec(CONTAINER, 1, &["true".to_owned()]).unwrap_err().contains("does not run yet"));
+    });
+    proxy.held.store(false, Ordering::SeqCst);
+    life(async || {
+        let mut bed = Bed::new::<Containers>(dir.path());
+        let left = bed.runtime.adopt().unwrap();
+        assert_eq!((left.len(), &left[0].progress), (1, &Progress::Accepted));
+        assert_eq!(bed.outcome().await, Outcome::Exited { code: 3, signal: None });
+        assert_eq!(bed.runtime.images(), [format!("{}/team/busybox:v1", proxy.at)]);
+    });
+    drop(server);
+    life(async || nothing_left(dir.path()).await);
+}
+
+/// A stop reaches what waits, and the next life does not begin it again.
+#[test]
+fn what_waits_for_an_image_can_be_stopped_for_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), "");
+    server.push("team/busybox", &busybox(), "");
+    let proxy = Proxy::start(server.at);
+    proxy.held.store(true, Ordering::SeqCst);
+    let mut spec = Containers::spec(dir.path(), "true");
+    spec.image = Some(format!("{}/team/busybox:v1", proxy.at));
+    life(async || {
+        let mut bed = Bed::with::<Containers>(dir.path(), spec);
+        assert!(bed.runtime.stop(CONTAINER, ATTEMPT, Millis(0)));
+        assert_eq!(bed.outcome().await, STOPPED);
+    });
+    life(async || {
+        let left = Bed::new::<Containers>(dir.path()).runtime.adopt().unwrap();
+        assert_eq!((left.len(), &left[0].progress), (1, &Progress::Ended(STOPPED)));
+    });
+    proxy.held.store(false, Ordering::SeqCst);
+    drop(server);
+    life(async || nothing_left(dir.path()).await);
 }

@@ -12,6 +12,9 @@ use volley_model::Bytes;
 use crate::bed::image_options;
 use crate::image::{Image, Layer, Pack, config, digest};
 
+/// `cap_net_bind_service=p` as the kernel keeps it.
+const CAPABILITY: [u8; 20] = [0, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
 async fn get(images: &Images, reference: &str) -> Result<Vec<String>, String> {
     images.get(reference).await.map(|hold| hold.layers()).map_err(|error| error.to_string())
 }
@@ -50,6 +53,9 @@ async fn hostile_layers_are_refused() {
     refused("device", device, "device node").await;
     let below = file("plain").file("plain/evil", b"evil");
     refused("below a file", below, "no folder").await;
+    for kind in [EntryType::GNULongName, EntryType::XHeader] {
+        refused("a header without end", Layer::new().claim(kind, 1 << 40), "a header of").await;
+    }
 }
 
 #[tokio::test]
@@ -95,6 +101,11 @@ async fn layers_are_as_overlayfs_wants_them() {
         .file("twice", b"first")
         .file("twice", b"second")
         .add(EntryType::Char, "dev/null", "", 0o666, b"")
+        .attributes(&[
+            ("SCHILY.xattr.security.capability", &CAPABILITY),
+            ("SCHILY.xattr.trusted.overlay.redirect", b"/etc"),
+        ])
+        .file("capable", b"x")
         .bytes();
     let reference = Image::new(config(), &[(layer, Pack::Gzip)]).layout(&dir.path().join("image"));
     let images = Images::open(image_options(dir.path())).unwrap();
@@ -112,6 +123,11 @@ async fn layers_are_as_overlayfs_wants_them() {
     let mut value = [0; 8];
     assert_eq!(rustix::fs::getxattr(root.join("d"), "trusted.overlay.opaque", &mut value[..]).unwrap(), 1);
     assert!(!root.join("dev/null").exists(), "containers have their own");
+    let mut value = [0; 32];
+    let length = rustix::fs::getxattr(root.join("capable"), "security.capability", &mut value[..]).unwrap();
+    assert_eq!(value[..length], CAPABILITY);
+    let redirect = rustix::fs::getxattr(root.join("capable"), "trusted.overlay.redirect", &mut value[..]);
+    assert!(redirect.is_err(), "what steers overlayfs is not an image's to say");
 }
 
 #[tokio::test]

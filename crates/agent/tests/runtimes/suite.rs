@@ -181,7 +181,7 @@ async fn a_keeper_that_is_killed_is_a_loss_and_leaves_nothing_running<K: Kind>(d
 
 /// As after a kill -9 of the worker: all its tasks are gone, its keepers live on. The work of a life is done in a
 /// thread of its own, for a test's thread has a life of tasks already.
-fn life<T: Send>(work: impl AsyncFnOnce() -> T + Send) -> T {
+pub fn life<T: Send>(work: impl AsyncFnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let life = scope.spawn(|| {
             let tasks = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();

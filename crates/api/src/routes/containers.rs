@@ -103,8 +103,14 @@ pub(super) async fn list(
         query.labels.insert(key.to_owned(), value.to_owned());
     }
     let Answer::List(page) = shared.control.read(Query::List(query)).await? else { return Err(unexpected()) };
-    let containers = page.containers.iter().map(bodies::Container::from).collect();
+    let containers = page.containers.iter().map(|record| with_detail(&shared, record)).collect();
     Ok(Json(bodies::Containers { containers, next: page.next.map(|id| id.to_string()) }))
+}
+
+fn with_detail(shared: &Shared, record: &ContainerRecord) -> bodies::Container {
+    let mut container = bodies::Container::from(record);
+    container.detail = shared.control.details().of(record);
+    container
 }
 
 pub(super) enum Named {
@@ -167,7 +173,7 @@ pub(super) async fn container(
     Path(text): Path<String>,
 ) -> Result<Response, Problem> {
     match resolve(&shared, &caller, &text).await? {
-        Named::Container(id) => Ok(Json(bodies::Container::from(&record(&shared, &caller, id).await?)).into_response()),
+        Named::Container(id) => Ok(Json(with_detail(&shared, &record(&shared, &caller, id).await?)).into_response()),
         Named::Group(id) => Ok(Json(one_group(&shared, &caller, id).await?).into_response()),
     }
 }

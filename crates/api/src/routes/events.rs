@@ -6,8 +6,9 @@ use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Json, Response, Sse, sse};
 use futures_util::stream;
 use http::HeaderMap;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
+use volley_control::Detail;
 use volley_control::ledger::{Answer, Event, EventPage, Query};
 use volley_model::EventNumber;
 
@@ -36,7 +37,8 @@ async fn page(shared: &Shared, caller: &Caller, after: EventNumber, max: u32) ->
         ("max" = Option<u32>, Query, description = "At most this many, up to 1,000."),
         ("wait" = Option<bool>, Query, description = "Wait for the first event, at most a minute."),
         ("Last-Event-ID" = Option<u64>, Header, description = "As `after`, from a stream that broke.")),
-    responses((status = 200, description = "A page, or a stream of single events.", body = bodies::Events),
+    responses((status = 200, description = "A page, or a stream of single events; the stream also has `detail`s, without a \
+        number: how far the start of a container is, in words.", body = bodies::Events),
         (status = 400, description = "A parameter is wrong.", body = ProblemBody)))]
 pub(super) async fn events(
     State(shared): State<Shared>,
@@ -85,14 +87,22 @@ struct Following {
     after: EventNumber,
     waiting: std::vec::IntoIter<Event>,
     _follower: Follower,
+    details: broadcast::Receiver<Detail>,
+}
+
+/// What a stream carries.
+enum Told {
+    Event(Box<Event>),
+    /// Of this moment only: it has no number and is not kept.
+    Detail(Detail),
 }
 
 impl Following {
     /// The next event; `None` when the server ends or the caller's token does.
-    async fn next(&mut self) -> Option<Event> {
+    async fn next(&mut self) -> Option<Told> {
         loop {
             if let Some(event) = self.waiting.next() {
-                return Some(event);
+                return Some(Told::Event(Box::new(event)));
             }
             if !self.shared.auth.still_counts(&self.caller).await {
                 return None;
@@ -100,8 +110,15 @@ impl Following {
             let found = page(&self.shared, &self.caller, self.after, FOLLOWED_MAX).await.ok()?;
             if found.events.is_empty() && found.seen == self.after {
                 // A quiet stream looks now and then whether its token still counts.
-                let changed = tokio::time::timeout(KNOWN_FOR, self.grew.changed()).await;
-                changed.unwrap_or(Ok(())).ok()?;
+                tokio::select! {
+                    changed = tokio::time::timeout(KNOWN_FOR, self.grew.changed()) => {
+                        changed.unwrap_or(Ok(())).ok()?;
+                    }
+                    // A reader that is too slow has missed some, which matters nothing.
+                    Ok(detail) = self.details.recv() => if self.is_shown(&detail).await {
+                        return Some(Told::Detail(detail));
+                    }
+                }
             }
             self.after = found.seen;
             self.waiting = found.events.into_iter();
@@ -109,14 +126,34 @@ impl Following {
     }
 }
 
+impl Following {
+    /// Whether the caller may see the container.
+    async fn is_shown(&self, detail: &Detail) -> bool {
+        let query = Query::Container(detail.container, self.caller.scope());
+        matches!(self.shared.control.read(query).await, Ok(Answer::Container(Some(_))))
+    }
+}
+
 /// All events after a number, for ever; resumable by `Last-Event-ID`.
 fn stream_events(shared: Shared, caller: Caller, after: EventNumber, follower: Follower) -> impl IntoResponse {
     let grew = shared.control.events_grew();
-    let following = Following { shared, caller, grew, after, waiting: Vec::new().into_iter(), _follower: follower };
+    let details = shared.control.details().news();
+    let waiting = Vec::new().into_iter();
+    let following = Following { shared, caller, grew, after, waiting, _follower: follower, details };
     let events = stream::unfold(following, |mut following| async move {
-        let event = following.next().await?;
-        let text = serde_json::to_string(&bodies::Event::from(&event)).ok()?;
-        let sent = sse::Event::default().id(event.number.to_string()).data(text);
+        let sent = match following.next().await? {
+            Told::Event(event) => {
+                let text = serde_json::to_string(&bodies::Event::from(&*event)).ok()?;
+                sse::Event::default().id(event.number.to_string()).data(text)
+            }
+            Told::Detail(Detail { container, attempt, worker, words }) => {
+                let detail = serde_json::json!({
+                    "container": container.to_string(), "attempt": attempt.number,
+                    "worker": worker.as_str(), "words": words,
+                });
+                sse::Event::default().event("detail").data(detail.to_string())
+            }
+        };
         Some((Ok::<_, std::convert::Infallible>(sent), following))
     });
     Sse::new(events).keep_alive(sse::KeepAlive::default())

@@ -7,22 +7,22 @@ use serde::{Deserialize, Serialize};
 
 /// Nanoseconds of the machine's monotonic clock, which all its processes share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Instant(pub(super) u64);
+pub(crate) struct Instant(pub(crate) u64);
 
 impl Instant {
-    pub(super) fn now() -> Self {
+    pub(crate) fn now() -> Self {
         let time = clock_gettime(ClockId::Monotonic);
         Self(time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs())
     }
 
     /// Milliseconds since an earlier one.
-    pub(super) fn since_ms(self, earlier: Self) -> f64 {
+    pub(crate) fn since_ms(self, earlier: Self) -> f64 {
         self.0.saturating_sub(earlier.0) as f64 / 1e6
     }
 }
 
 /// Milliseconds of the calendar clock, as servers stamp their events.
-pub(super) fn calendar_ms() -> f64 {
+pub(crate) fn calendar_ms() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64() * 1e3
 }
 
@@ -39,7 +39,7 @@ pub struct Percentiles {
 
 impl Percentiles {
     /// Of spans in any order; `None` when there are none.
-    pub(super) fn of(mut spans: Vec<f64>) -> Option<Self> {
+    pub(crate) fn of(mut spans: Vec<f64>) -> Option<Self> {
         spans.sort_by(f64::total_cmp);
         let at = |percent: usize| {
             let rank = (spans.len() * percent).div_ceil(100).max(1);
@@ -50,7 +50,7 @@ impl Percentiles {
 }
 
 /// To a thousandth.
-pub(super) fn rounded(ms: f64) -> f64 {
+pub(crate) fn rounded(ms: f64) -> f64 {
     (ms * 1e3).round() / 1e3
 }
 

@@ -9,6 +9,7 @@ use tokio::time::MissedTickBehavior;
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 use volley_model::{ContainerId, GroupId};
+use volley_wire::proto;
 use volley_wire::proto::volley_client::VolleyClient;
 use volley_wire::proto::{ContainerEvents, SubmitRequest, WatchEventsRequest};
 
@@ -27,23 +28,25 @@ const CONNECTIONS: usize = 4;
 
 /// A group that was submitted.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sent {
-    pub(super) at: Instant,
+pub(crate) struct Sent {
+    pub(crate) at: Instant,
     /// The same by the calendar.
-    pub(super) at_ms: f64,
-    pub(super) count: u32,
+    pub(crate) at_ms: f64,
+    pub(crate) count: u32,
 }
 
 /// What the client saw of one repetition.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
-    pub(super) groups: HashMap<GroupId, Sent>,
-    pub(super) ends: Vec<(ContainerId, Instant)>,
-    pub(super) sent: u64,
+pub(crate) struct Seen {
+    pub(crate) groups: HashMap<GroupId, Sent>,
+    pub(crate) ends: Vec<(ContainerId, Instant)>,
+    pub(crate) sent: u64,
+    /// The first that ended otherwise than well, if any did.
+    pub(crate) bad: Option<(ContainerId, String)>,
 }
 
 /// A connected client.
-pub(super) struct Load {
+pub(crate) struct Load {
     clients: Vec<VolleyClient<Channel>>,
     ends: Streaming<ContainerEvents>,
     /// The last event that was seen.
@@ -56,7 +59,7 @@ fn refused(status: tonic::Status) -> BurstError {
 
 impl Load {
     /// As many connections to each server as to any other.
-    pub(super) async fn connect(urls: &[String]) -> Result<Self, BurstError> {
+    pub(crate) async fn connect(urls: &[String]) -> Result<Self, BurstError> {
         let unreachable = |error: tonic::transport::Error| BurstError::Server(error.to_string());
         let mut clients = Vec::new();
         for url in urls.iter().cycle().take(CONNECTIONS.next_multiple_of(urls.len().max(1))) {
@@ -68,12 +71,12 @@ impl Load {
         Ok(Self { clients, ends, last: 0 })
     }
 
-    pub(super) fn last_event(&self) -> u64 {
+    pub(crate) fn last_event(&self) -> u64 {
         self.last
     }
 
     /// Sends all at once and waits for all ends.
-    pub(super) async fn burst(&mut self, parts: Vec<(SubmitRequest, u32)>) -> Result<Seen, BurstError> {
+    pub(crate) async fn burst(&mut self, parts: Vec<(SubmitRequest, u32)>) -> Result<Seen, BurstError> {
         let mut seen = Seen { sent: parts.iter().map(|(_, count)| u64::from(*count)).sum(), ..Seen::default() };
         let mut submits = Submits::default();
         for (number, (request, count)) in parts.into_iter().enumerate() {
@@ -151,13 +154,17 @@ impl Load {
         };
         for event in events.events {
             self.last = event.number;
-            seen.ends.push((ContainerId { group: GroupId(event.group), index: event.index }, now));
+            let container = ContainerId { group: GroupId(event.group), index: event.index };
+            if !event.outcome.as_ref().is_some_and(ended_well) && seen.bad.is_none() {
+                seen.bad = Some((container, format!("{:?}", event.outcome)));
+            }
+            seen.ends.push((container, now));
         }
         Ok(())
     }
 
     /// When each container was first assigned and first ran, by the server's calendar, from its record after an event.
-    pub(super) async fn record(&mut self, after: u64, containers: usize) -> Result<Recorded, BurstError> {
+    pub(crate) async fn record(&mut self, after: u64, containers: usize) -> Result<Recorded, BurstError> {
         let request = WatchEventsRequest { after: Some(after), all_states: true };
         let mut record = self.clients[0].watch_events(request).await.map_err(refused)?.into_inner();
         let (mut recorded, mut finished) = (Recorded::default(), 0);
@@ -182,11 +189,15 @@ impl Load {
     }
 }
 
+fn ended_well(outcome: &proto::Outcome) -> bool {
+    matches!(&outcome.kind, Some(proto::outcome::Kind::Exited(exited)) if exited.code == 0)
+}
+
 /// Milliseconds of the calendar.
 #[derive(Debug, Default)]
-pub(super) struct Recorded {
-    pub(super) assigned: HashMap<ContainerId, u64>,
-    pub(super) started: HashMap<ContainerId, u64>,
+pub(crate) struct Recorded {
+    pub(crate) assigned: HashMap<ContainerId, u64>,
+    pub(crate) started: HashMap<ContainerId, u64>,
 }
 
 type Submitted = Result<(GroupId, Sent), BurstError>;

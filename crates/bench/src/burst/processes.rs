@@ -48,14 +48,50 @@ fn failed(what: &'static str) -> impl Fn(io::Error) -> BurstError {
 }
 
 /// A child that does not outlive its owner.
-pub(super) struct Process(pub(super) Child);
+pub(crate) struct Process(pub(super) Child);
 
 impl Process {
+    /// Starts a program and waits for a line on its standard error that says what is wanted. What else it says there is
+    /// said here too, and its pipe is kept empty.
+    pub(crate) fn start<T>(
+        mut command: Command,
+        what: &'static str,
+        ready: impl Fn(&str) -> Option<T>,
+    ) -> Result<(Self, T), BurstError> {
+        let failed = failed(what);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+        let stderr = child.as_mut().ok().and_then(|child| child.stderr.take());
+        let process = Self(child.map_err(&failed)?);
+        let mut stderr = BufReader::new(stderr.ok_or_else(|| failed(io::ErrorKind::BrokenPipe.into()))?);
+        let mut said = String::new();
+        let found = loop {
+            let mut line = String::new();
+            if stderr.read_line(&mut line).map_err(&failed)? == 0 {
+                return Err(failed(io::Error::other(format!("it says: {}", said.trim()))));
+            }
+            if let Some(found) = ready(&line) {
+                break found;
+            }
+            said.push_str(&line);
+        };
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                eprintln!("{what}: {line}");
+            }
+        });
+        Ok((process, found))
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
     fn status(&self, field: &str) -> u64 {
         status_kib(self.0.id(), field) * 1024
     }
 
-    fn end(&mut self) {
+    /// Asks it to end, and waits a while.
+    pub(crate) fn end(&mut self) {
         let pid = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw);
         if pid.is_some_and(|pid| kill_process(pid, Signal::TERM).is_ok()) {
             let begin = std::time::Instant::now();
@@ -82,7 +118,7 @@ fn status_kib(pid: u32, field: &str) -> u64 {
 }
 
 /// Milliseconds of processor time that all threads of a process have used.
-fn cpu_ms(pid: u32) -> f64 {
+pub(crate) fn cpu_ms(pid: u32) -> f64 {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let nanoseconds = tasks.filter_map(|task| {
         let stat = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
@@ -109,29 +145,15 @@ pub(crate) struct ServerProcess {
 
 impl ServerProcess {
     pub(crate) fn start(programs: &dyn Programs, place: &StorePlace) -> Result<Self, BurstError> {
-        let failed = failed("the server");
-        let mut child =
-            programs.server(place).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
-        let stderr = child.as_mut().ok().and_then(|child| child.stderr.take());
-        let process = Process(child.map_err(&failed)?);
-        let mut stderr = BufReader::new(stderr.ok_or_else(|| failed(io::ErrorKind::BrokenPipe.into()))?);
-        let mut said = String::new();
-        let url = loop {
-            let mut line = String::new();
-            if stderr.read_line(&mut line).map_err(&failed)? == 0 {
-                return Err(failed(io::Error::other(format!("it says: {}", said.trim()))));
-            }
-            if let Some(url) = line.split_ascii_whitespace().find(|word| word.starts_with("http://")) {
-                break url.trim_end_matches([';', ',']).to_owned();
-            }
-            said.push_str(&line);
+        Self::of_command(programs.server(place))
+    }
+
+    pub(crate) fn of_command(command: Command) -> Result<Self, BurstError> {
+        let url = |line: &str| {
+            let word = line.split_ascii_whitespace().find(|word| word.starts_with("http://"))?;
+            Some(word.trim_end_matches([';', ',']).to_owned())
         };
-        // What else it says is said here too, and its pipe is kept empty.
-        std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                eprintln!("server: {line}");
-            }
-        });
+        let (process, url) = Process::start(command, "the server", url)?;
         Ok(Self { process, url })
     }
 

@@ -60,5 +60,13 @@ fn attach(session: SessionId, number: u32) -> Attach {
         notes: vec!["registered by a bench: nobody is there".to_owned()],
     };
     let nonce = Nonce(u64::from(number) + 1);
-    Attach { session, stream: nonce, worker, epoch: None, epoch_nonce: nonce, inventory: Vec::new() }
+    Attach {
+        session,
+        stream: nonce,
+        worker,
+        epoch: None,
+        epoch_nonce: nonce,
+        inventory: Vec::new(),
+        affinities: Vec::new(),
+    }
 }

@@ -39,7 +39,7 @@ impl SimulatedWorkers {
         assert!(set.is_ok(), "workers are attached once");
         for (worker, number) in workers.into_iter().zip(1..) {
             let (id, stream) = (worker.id.clone(), Nonce(number));
-            let attached = control.attach(worker, stream, None, Vec::new()).await?;
+            let attached = control.attach(worker, stream, None, (Vec::new(), Vec::new())).await?;
             self.attached().insert(id.clone(), (stream, attached.epoch));
             control.stream_ready(&id, stream);
         }

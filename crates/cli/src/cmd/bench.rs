@@ -5,6 +5,7 @@ mod compare;
 mod engine;
 mod explain;
 mod idle;
+mod oci;
 mod program;
 mod seed;
 
@@ -43,6 +44,8 @@ enum What {
     Explain(explain::Explain),
     /// The published case: a hundred containers onto ten workers, with each batching and one by one.
     Seed(seed::Seed),
+    /// Containers from an image through Volley, beside the same OCI runtime called bare; as root.
+    Oci(oci::Oci),
     /// The ratio of two saved reports, run by run, with its spread.
     Compare(compare::Compare),
 }
@@ -82,6 +85,7 @@ pub async fn bench(bench: Bench, format: Format) -> Result<(), CommandError> {
             What::Idle(idle) => idle::run(idle, format).await,
             What::Explain(explain) => explain::run(explain, format).await,
             What::Seed(seed) => seed::run(seed, format).await,
+            What::Oci(oci) => oci::run(oci, format).await,
             What::Compare(compare) => compare::run(&compare, format),
         }
     };

@@ -87,6 +87,7 @@ async fn pages(ps: &Ps, client: &Client) -> Result<Pages, CommandError> {
 fn row(row: &Value) -> Vec<String> {
     let command: Vec<String> = rows(row, "command").map(text).collect();
     let why = match (&row["waiting"], row["state"].as_str()) {
+        (Value::Null, _) if row["detail"].is_string() => text(&row["detail"]),
         (Value::Null, Some("assigned")) => "its worker has not taken it yet".to_owned(),
         (Value::Null, _) => text(&row["outcome_words"]),
         (waiting, _) => waiting_words(waiting),

@@ -122,8 +122,8 @@ fn serving(
         counts.never.insert(Infeasible::OtherPool, pool.workers);
         return (counts, verdicts);
     }
-    if !pool.pool.admits(&route.shape.tenant) {
-        counts.never.insert(Infeasible::Tenant, pool.workers);
+    if let Err(why) = pool.pool.admits(route.shape) {
+        counts.never.insert(why, pool.workers);
         return (counts, verdicts);
     }
     for class in pool.classes.iter().copied().filter(|class| index.classes[*class].workers > 0) {
@@ -215,8 +215,8 @@ pub(super) fn unplaceable(view: &FleetView, route: &Route<'_>) -> Option<String>
     }
     let mut texts = BTreeMap::new();
     for pool in pools(index, &route.shape.pool).filter(|pool| pool.configured || pool.workers > 0) {
-        if !pool.pool.admits(&route.shape.tenant) {
-            texts.insert(pool.pool.name.clone(), Infeasible::Tenant);
+        if let Err(why) = pool.pool.admits(route.shape) {
+            texts.insert(pool.pool.name.clone(), why);
             continue;
         }
         // What can be bought counts by its definition.

@@ -99,7 +99,7 @@ impl<'a> Route<'a> {
 
     fn add_pools(&mut self, index: &Index, gpu: Option<&GpuRequest>, kind: Option<&'a str>) {
         let shape = self.shape;
-        let admitting = |pool: &&PoolEntry| pool.workers > 0 && pool.pool.admits(&shape.tenant);
+        let admitting = |pool: &&PoolEntry| pool.workers > 0 && pool.pool.admits(shape).is_ok();
         for pool in pools(index, &shape.pool).filter(admitting) {
             // Work without GPUs: workers without any first, and the others only where the pool lets it.
             let with_gpus: &[bool] = match (gpu, pool.pool.cpu_on_gpu) {

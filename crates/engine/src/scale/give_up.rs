@@ -85,7 +85,7 @@ fn is_wanted(picture: &Picture<'_>, pool: &PoolPicture<'_>, worker: &volley_mode
     worker.hold.is_some()
         || worker.free != worker.worker.capacity.all_free()
         || picture.demand.iter().any(|demand| {
-            pool.pool.admits(&demand.shape.tenant)
+            pool.pool.admits(&demand.shape).is_ok()
                 && feasible(&demand.shape, &worker.worker, pool.pool.cpu_on_gpu).is_ok()
         })
 }

@@ -119,8 +119,8 @@ impl<'a> Picture<'a> {
             let kind = *kinds.entry(worker.class).or_insert_with(|| {
                 let sample = &index.classes[worker.class].sample;
                 let pool = &index.pools[worker.pool].pool;
-                let serves =
-                    |shape: &Shape| pool.admits(&shape.tenant) && feasible(shape, sample, pool.cpu_on_gpu).is_ok();
+                let admits = |shape: &Shape| pool.admits(shape).is_ok();
+                let serves = |shape: &Shape| admits(shape) && feasible(shape, sample, pool.cpu_on_gpu).is_ok();
                 self.problem.kinds.push(Kind {
                     capacity: sample.capacity.clone(),
                     serves: self.demand.iter().map(|demand| serves(&demand.shape)).collect(),

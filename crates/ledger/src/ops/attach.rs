@@ -12,6 +12,7 @@ use crate::effects::Effects;
 use crate::feed::FeedKey;
 use crate::ledger::Ledger;
 use crate::state::WorkerEntry;
+use crate::transitions::remember_affinity;
 use crate::{Attach, AttachRefusal, AttachReply, Change, EventKind, InventoryItem, StoredPhase, Verdict};
 
 impl Ledger {
@@ -33,6 +34,11 @@ impl Ledger {
         }
         self.machine_registered(&op.worker, out);
         let entry = self.workers.get_mut(&id).expect("registered above");
+        if !repeated {
+            for key in &op.affinities {
+                remember_affinity(entry, Some(key), self.options.affinity_keys_max);
+            }
+        }
         entry.stream = Some((op.session, op.stream));
         let back = entry.lost_at.take().is_some() || !known;
         if back {

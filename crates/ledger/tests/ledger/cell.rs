@@ -187,6 +187,7 @@ impl Cell {
             epoch,
             epoch_nonce: Nonce(self.number()),
             inventory,
+            affinities: Vec::new(),
         }
     }
 

@@ -9,7 +9,7 @@ use super::{CLIENT_KEY_BYTES_MAX, GROUP_CONTAINERS_MAX, Run, Submission, Submiss
 use crate::{
     Bytes, Capacity, CpuMilli, GPU_DEVICES_MAX, GPU_WHOLE, GpuKinds, GpuRequest, HOST_NETWORK_ALLOWED,
     HOST_NETWORK_LABEL, Millis, Mount, Network, OnDisconnect, RUNTIME_LABEL, RUNTIME_OCI, Resources, Retry, Sandbox,
-    Spec, TenantName, Worker, is_gpu_kind,
+    Spec, TenantName, Worker, image_affinity, is_gpu_kind,
 };
 
 /// Most specs of a list: what fits a body of some MiB and one transaction.
@@ -255,10 +255,9 @@ fn check_sandbox(path: &str, spec: &mut Spec) -> Checked {
             return Err(error(at, format!("two mounts go to {}", short(target))));
         }
     }
-    let affinity = format!("image:{image}");
-    if spec.affinity.is_none() && affinity.len() <= LABEL_VALUE_BYTES_MAX {
-        // A worker that ran it lately has it.
-        spec.affinity = Some(affinity);
+    if spec.affinity.is_none() {
+        // Workers that hold it, or ran it lately, have it.
+        spec.affinity = image_affinity(image);
     }
     spec.require_labels.entry(RUNTIME_LABEL.to_owned()).or_insert_with(|| RUNTIME_OCI.to_owned());
     if sandbox.network == Network::Host {

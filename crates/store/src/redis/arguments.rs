@@ -274,6 +274,10 @@ fn attach(op: &Attach, arguments: &mut Arguments) -> Name {
         arguments.text(container(item.container)).number(item.attempt.number.into()).hex(item.attempt.nonce.0);
         put_progress(&item.progress, arguments);
     }
+    arguments.number(op.affinities.len() as u64);
+    for key in &op.affinities {
+        arguments.text(key);
+    }
     Name::Attach
 }
 

@@ -135,7 +135,8 @@ impl Bench {
     ) -> Result<AttachReply, AttachRefusal> {
         let (stream, epoch_nonce) = (Nonce(self.number()), Nonce(self.number()));
         let (session, worker) = (agent.session, agent.worker.clone());
-        let reply = self.call(Attach { session, worker, stream, epoch, epoch_nonce, inventory })?;
+        let reply =
+            self.call(Attach { session, worker, stream, epoch, epoch_nonce, inventory, affinities: Vec::new() })?;
         (agent.stream, agent.epoch) = (stream, reply.epoch);
         Ok(reply)
     }

@@ -54,6 +54,12 @@ const HOST_NETWORK_FILES: [&str; 2] = ["/etc/hosts", "/etc/resolv.conf"];
 /// Longest host name.
 const HOSTNAME_BYTES_MAX: usize = 63;
 
+/// As `features` of runtimes names them.
+pub(super) fn capability_names() -> Vec<String> {
+    let names = serde_json::to_value(CAPABILITIES).and_then(serde_json::from_value);
+    names.expect("capabilities are written as texts")
+}
+
 type Built<T> = Result<T, OciSpecError>;
 
 /// The words to run: the spec's, else the image's.

@@ -30,6 +30,14 @@ pub enum EngineError {
         /// What it said.
         problem: String,
     },
+    /// It lacks something, or cannot do it here.
+    #[error("{program} cannot run containers on this machine: {problem}; name another with --oci-runtime")]
+    Unfit {
+        /// Which.
+        program: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// Namespaces and mounts are root's.
     #[error(
         "a worker that runs images must be root (it makes namespaces, mounts and control groups); start it as root, or with --runtime process"
@@ -62,6 +70,14 @@ impl Engine {
         }
         let version = String::from_utf8_lossy(&answer.stdout).lines().next().unwrap_or_default().to_owned();
         Ok(Self { program, version })
+    }
+
+    /// Holds it against what containers are promised: by what it says of itself, and by a trial.
+    ///
+    /// # Errors
+    /// When it lacks something, or does not work on this machine.
+    pub fn try_out(&self) -> Result<(), EngineError> {
+        super::trial::check(self)
     }
 
     /// Where it lies.

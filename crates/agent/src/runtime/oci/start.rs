@@ -194,18 +194,26 @@ struct LogLine {
     msg: String,
 }
 
-/// What the runtime wrote last, as a reason with a remedy where there is one.
-fn trouble(places: &Places, launch: &LaunchRecord, oci: &OciLaunch) -> String {
-    let text = fs::read(&places.log).unwrap_or_default();
+/// The last trouble that a runtime wrote of.
+pub(super) fn said(dir: &AttemptDir) -> Option<String> {
+    said_in(&Places::of(dir).log)
+}
+
+fn said_in(log: &Path) -> Option<String> {
+    let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text[text.len().saturating_sub(LOG_BYTES_MAX)..]).into_owned();
     let lines = text.lines().rev().filter_map(|line| serde_json::from_str::<LogLine>(line).ok());
-    let said = lines.filter(|line| matches!(line.level.as_str(), "error" | "fatal")).map(|line| line.msg).next();
-    let said = said.unwrap_or_else(|| "it did not say why".to_owned());
+    lines.filter(|line| matches!(line.level.as_str(), "error" | "fatal")).map(|line| line.msg).next()
+}
+
+/// What the runtime wrote last, as a reason with a remedy where there is one.
+fn trouble(places: &Places, launch: &LaunchRecord, oci: &OciLaunch) -> String {
+    let said = said_in(&places.log).unwrap_or_else(|| "it did not say why".to_owned());
     let words = bundle::words(launch, oci);
     explained(&said, words.first().map(String::as_str).unwrap_or_default(), &oci.image)
 }
 
-fn explained(said: &str, command: &str, image: &str) -> String {
+pub(super) fn explained(said: &str, command: &str, image: &str) -> String {
     let has = |text: &str| said.contains(text);
     if has("executable file not found") || (has("exec") && has("no such file or directory")) {
         format!("command '{command}' is not in image {image}; look for a mistake in its name, or give its full path")

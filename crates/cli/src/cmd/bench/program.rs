@@ -12,7 +12,7 @@ use crate::command_error::CommandError;
 /// The hidden command's name.
 pub const WORKERS_COMMAND: &str = "__simulated-workers";
 /// This very program, also when its file was replaced meanwhile.
-const OWN_PROGRAM: &str = "/proc/self/exe";
+pub(super) const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// The stores that a server can be started on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -1,6 +1,6 @@
 //! Which worker is chosen, rule by rule.
 
-use volley_model::{GpuGrant, GpuMilli, PoolSelector, SessionId, Shape, Strategy, WorkerStatus};
+use volley_model::{GpuGrant, GpuMilli, Pool, PoolSelector, SessionId, Shape, Strategy, WorkerStatus};
 
 use super::scene::{Scene, With, counts, gpu_shape, names, pool_name, shape, spread_of, worker};
 use crate::part::{Parts, hash_name};
@@ -203,6 +203,16 @@ fn what_names_no_image_stays_off_workers_of_images() {
     assert_eq!(names(&plan), ["processes", "processes"]);
     let mut asks = shape(1000);
     asks.require_labels.insert(volley_model::RUNTIME_LABEL.to_owned(), volley_model::RUNTIME_OCI.to_owned());
-    let plan = Scene::of([images, worker("processes")]).claim(1, &asks, 1).plan();
+    let plan = Scene::of([images.clone(), worker("processes")]).claim(1, &asks, 1).plan();
     assert_eq!(names(&plan), ["images"]);
+    let of_commands = |pool: &mut Pool| pool.runtimes = [volley_model::RUNTIME_PROCESS.to_owned()].into();
+    let plan = Scene::of([images.clone()]).pool("default", of_commands).claim(1, &asks, 1).plan();
+    assert_eq!(plan.placements.len(), 0, "the pool is for commands");
+    let closed = |pool: &mut Pool| pool.host_network = false;
+    let plan = Scene::of([images.clone()]).pool("default", closed).claim(1, &asks, 1).plan();
+    assert_eq!(names(&plan), ["images"]);
+    let (label, allowed) = (volley_model::HOST_NETWORK_LABEL, volley_model::HOST_NETWORK_ALLOWED);
+    asks.require_labels.insert(label.to_owned(), allowed.to_owned());
+    let plan = Scene::of([images.label(label, allowed)]).pool("default", closed).claim(1, &asks, 1).plan();
+    assert_eq!(plan.placements.len(), 0, "the worker allows its network, the pool does not");
 }

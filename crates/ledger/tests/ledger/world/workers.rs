@@ -128,7 +128,8 @@ impl World {
         let (stream, epoch_nonce) = (self.nonce(), self.nonce());
         let known = self.cell.ledger.workers().iter().any(|w| w.view.worker.id == name);
         let full = self.cell.ledger.workers().len() >= 4;
-        let op = Attach { session, worker, stream, epoch, epoch_nonce, inventory: inventory.clone() };
+        let affinities = (0..epoch_nonce.0 % 3).map(|number| format!("image:{number}")).collect();
+        let op = Attach { session, worker, stream, epoch, epoch_nonce, inventory: inventory.clone(), affinities };
         let right: Vec<bool> = inventory.iter().map(|i| self.is_bound(&name, i.container, i.attempt)).collect();
         let reply = self.call(op);
         if let Err(refusal) = &reply {

@@ -3,7 +3,8 @@
 -- ARGV     session, stream, epoch (number, nonce; 0 for none), nonce of a new epoch,
 --          worker, pool, static part (JSON), capacity (JSON), cpu, memory, slots, number of devices,
 --          the pool's record if it is not known (see pool.lua),
---          number of items, for each: container, attempt (number, nonce), progress, outcome (JSON), how it ended
+--          number of items, for each: container, attempt (number, nonce), progress, outcome (JSON), how it ended,
+--          number of affinity keys that it comes with, the best last
 -- Reply    { 'ended' } or { 'full' } or { 'in_use' } or { 'ok', epoch, nonce, status, verdicts (1 keep, 0 kill) }
 
 local session, stream, epoch, epoch_nonce, new_nonce = arg(), arg(), number(), arg(), arg()
@@ -11,6 +12,8 @@ local worker, pool, static, capacity = arg(), arg(), arg(), arg()
 local cpu, memory, slots, gpus, pool_record = number(), number(), number(), number(), pool_arg()
 local items = {}
 for i = 1, number() do items[i] = { arg(), number(), arg(), arg(), arg(), arg() } end
+local keys = {}
+for i = 1, number() do keys[i] = arg() end
 
 if not renew_session(session) then return done({ 'ended' }) end
 
@@ -92,6 +95,9 @@ end
 worker_put(worker, record)
 if not pool_get(pool) then put_pool(pool, pool_record) end
 machine_registered(worker, record, { cpu, memory, slots, gpus, capacity })
+if not repeated then
+  for _, key in ipairs(keys) do remember_affinity(record, key) end
+end
 record[W.session], record[W.stream] = session, stream
 local back = not known or record[W.lost_at] >= 0
 record[W.lost_at] = -1
