@@ -53,7 +53,7 @@ pub(crate) struct Outlook {
 pub(crate) struct Ahead {
     /// Containers of its shape.
     same_shape: u64,
-    /// Containers of other shapes whose first is in front of it: at most so many.
+    /// Containers of other shapes: in Redis at most so many, all of each shape whose first is in front of it.
     other_shapes: u64,
 }
 
@@ -72,7 +72,7 @@ pub(crate) struct Changed {
 /// When it is expected to start.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Start {
-    /// On what basis: next_turn, not_before, boot, rate, unknown.
+    /// On what basis: next_turn, not_before, boot, work, rate, unknown.
     #[schema(value_type = Object)]
     basis: Expected,
     /// The same in words.
@@ -94,7 +94,7 @@ impl Explained {
         let after = |expected: &Expected| match expected {
             Expected::NextTurn { .. } => Some(0),
             Expected::NotBefore { at } => Some(at.since(why.now).0),
-            Expected::Rate { after, .. } | Expected::Boot { after, .. } => Some(after.0),
+            Expected::Rate { after, .. } | Expected::Work { after, .. } | Expected::Boot { after, .. } => Some(after.0),
             Expected::Unknown { .. } => None,
         };
         let part = |part: Part| match part {
@@ -107,7 +107,7 @@ impl Explained {
         Self {
             container: Container::from(&why.record),
             now_ms: why.now.0,
-            ahead: why.ahead.map(|a| Ahead { same_shape: a.same_shape, other_shapes: a.other_shapes }),
+            ahead: why.ahead.as_ref().map(|a| Ahead { same_shape: a.same_shape, other_shapes: a.other_shapes }),
             fits_on: why.fits_on.as_ref().map(ToString::to_string),
             changes: why
                 .changes

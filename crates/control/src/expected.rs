@@ -1,9 +1,9 @@
 //! When a container that waits is expected to start, and on what basis: room that is there, a retry's time, a machine on
-//! its way, or the present rate. Reads only; what cannot be told is said.
+//! its way, the work in front of it, or the present rate. Reads only; what cannot be told is said.
 
 use volley_engine::{FleetView, plan_scale};
 use volley_ledger::{Ahead, Overview};
-use volley_model::{Expected, Millis, ScaleState, Shape, Timestamp, Worker, feasible};
+use volley_model::{Expected, Millis, ScaleState, Shape, ShapeHash, Timestamp, Worker, feasible};
 
 use crate::rates::Lane;
 use crate::{Control, ControlError, Why};
@@ -24,14 +24,17 @@ impl Control {
         if let Some(worker) = &why.fits_on {
             return Ok(Expected::NextTurn { worker: worker.clone() });
         }
-        let Some(ahead) = why.ahead else {
+        let Some(ahead) = &why.ahead else {
             return Ok(Expected::Unknown { because: "it is in a turn right now".to_owned() });
         };
         if let Some(boots) = boots(view, &self.scale_state().await?, shape, ahead.same_shape) {
             return Ok(boots);
         }
+        if let Some(expected) = self.expected_by_work(shape, ahead, view, overview).await? {
+            return Ok(expected);
+        }
         let lane = Lane::of(shape);
-        let in_front = in_front(overview, &ahead, &lane);
+        let in_front = in_front(overview, ahead, &lane);
         Ok(match self.rates.of(&lane, why.now) {
             Some((placed, over)) => {
                 let after = (u128::from(in_front) + 1) * u128::from(over.0) / u128::from(placed);
@@ -49,9 +52,10 @@ impl Control {
 /// What is in front of a container and waits for the same room: of its own shape, and of those of its lane whose heads
 /// are in front of it.
 fn in_front(overview: &Overview, ahead: &Ahead, lane: &Lane) -> u64 {
-    let others = overview.backlog.iter().filter(|other| other.hash != ahead.shape && other.best < ahead.score);
-    let of_lane = others.filter(|other| Lane::of(&other.shape) == *lane);
-    ahead.same_shape.saturating_add(of_lane.map(|other| other.waiting).sum())
+    let of_lane =
+        |hash: &ShapeHash| overview.backlog.iter().any(|other| other.hash == *hash && Lane::of(&other.shape) == *lane);
+    let others = ahead.others.iter().filter(|(hash, _)| of_lane(hash)).map(|(_, count)| count);
+    ahead.same_shape.saturating_add(others.sum())
 }
 
 /// The machine on its way that has room for it, when as many as wait in front of it have room there, too.

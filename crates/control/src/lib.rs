@@ -22,6 +22,7 @@ mod turn;
 mod turn_log;
 mod turn_stats;
 mod why;
+mod work;
 
 pub use access::{NewToken, create_token, has_admin};
 pub use control::Control;

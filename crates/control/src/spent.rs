@@ -89,7 +89,7 @@ impl Control {
         Ok(EventNumber(low))
     }
 
-    async fn page(&self, after: EventNumber, max: u32) -> Result<EventPage, ControlError> {
+    pub(crate) async fn page(&self, after: EventNumber, max: u32) -> Result<EventPage, ControlError> {
         match self.read(Query::Events { after, max, scope: None }).await? {
             Answer::Events(page) => Ok(page),
             _ => Err(crate::why::unanswered()),

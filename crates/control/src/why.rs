@@ -38,7 +38,7 @@ impl Control {
         let Answer::Overview(overview) = self.read(Query::Overview { ahead_of: Some(id) }).await? else {
             return Err(unanswered());
         };
-        let (now, ahead, record) = (overview.now, overview.ahead, *record);
+        let (now, ahead, record) = (overview.now, overview.ahead.clone(), *record);
         let spent = self.spent(&record, now).await?;
         let there = Vec::new();
         let mut why = Why { record, now, ahead, fits_on: None, changes: Vec::new(), expected: None, spent, there };
@@ -50,7 +50,7 @@ impl Control {
         // Of no session: parts of servers are no reason to wait.
         let mut view = self.observer.lock().await;
         self.refresh(&mut view).await?;
-        if let Some(Ahead { score, same_shape, .. }) = ahead {
+        if let Some(&Ahead { score, same_shape, .. }) = why.ahead.as_ref() {
             let found = counterfactuals(&view, &Question { shape: &shape, score, ahead: same_shape });
             (why.fits_on, why.changes) = (found.fits_on, found.changes);
         }

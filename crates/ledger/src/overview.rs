@@ -100,7 +100,7 @@ pub struct Amounts {
 }
 
 /// What is in front of a queued container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ahead {
     /// Its shape.
     pub shape: ShapeHash,
@@ -108,8 +108,10 @@ pub struct Ahead {
     pub score: Score,
     /// Containers of its shape in front of it.
     pub same_shape: u64,
-    /// Containers of other shapes whose heads are in front of it: at most so many.
+    /// Containers of other shapes in front of it.
     pub other_shapes: u64,
+    /// The same by shape. A shared store counts all of a shape whose head is in front.
+    pub others: Vec<(ShapeHash, u64)>,
 }
 
 impl Amounts {
@@ -218,12 +220,10 @@ impl Ledger {
         let (place, entry) = queue.entries.range(..=(score, id.index)).next_back()?;
         let within = entry.holds(*place, id)?;
         let before: u64 = queue.entries.range(..*place).map(|(place, entry)| entry.count(place.1)).sum();
-        let others = self
-            .queues
-            .shapes
-            .iter()
-            .filter(|(hash, other)| **hash != shape && other.head().is_some_and(|head| head.0 < score));
-        let other_shapes = others.map(|(_, other)| other.waiting).sum();
-        Some(Ahead { shape, score, same_shape: before + within, other_shapes })
+        let others = self.queues.shapes.iter().filter(|(hash, _)| **hash != shape);
+        let others = others.map(|(hash, other)| (*hash, other.before(score))).filter(|(_, count)| *count > 0);
+        let others: Vec<(ShapeHash, u64)> = others.collect();
+        let other_shapes = others.iter().map(|(_, count)| count).sum();
+        Some(Ahead { shape, score, same_shape: before + within, other_shapes, others })
     }
 }

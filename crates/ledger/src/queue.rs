@@ -46,6 +46,19 @@ impl Entry {
     }
 }
 
+impl ShapeQueue {
+    /// Containers of it with a better score than this one.
+    pub(crate) fn before(&self, score: Score) -> u64 {
+        let ends = |end: Option<(&Place, &Entry)>| end.is_some_and(|(place, _)| place.0 < score);
+        match (ends(self.entries.first_key_value()), ends(self.entries.last_key_value())) {
+            (false, _) => 0,
+            // Of one score is what came together: most queues are wholly in front or wholly behind.
+            (true, true) => self.waiting,
+            (true, false) => self.entries.range(..(score, 0)).map(|(place, entry)| entry.count(place.1)).sum(),
+        }
+    }
+}
+
 /// A mark that nothing of the shape fits.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Mark {

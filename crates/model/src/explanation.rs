@@ -178,6 +178,15 @@ pub enum Expected {
         /// How long it usually takes, as learnt of its pool.
         boot_time: Millis,
     },
+    /// What is in front, by how long the like of it took lately and how much of the workers it takes.
+    Work {
+        /// From now.
+        after: Millis,
+        /// Containers in front of it that wait for the same room.
+        ahead: u64,
+        /// How long one of its shape (or, where none ended lately, of any) held its room.
+        usual: Millis,
+    },
     /// What is in front, at the rate at which the like of it started lately.
     Rate {
         /// From now.
@@ -207,6 +216,10 @@ impl fmt::Display for Expected {
                     0 => write!(f, "worker {worker} boots, usually {usual} s: it takes longer than that"),
                     left => write!(f, "in about {left} s: worker {worker} boots, usually {usual} s"),
                 }
+            }
+            Expected::Work { after, ahead, usual } => {
+                let (seconds, usual) = (after.0.div_ceil(1000), usual.0.div_ceil(1000));
+                write!(f, "in about {seconds} s: {ahead} containers ahead, and one like it usually takes {usual} s")
             }
             Expected::Rate { after, ahead, placed, over } => {
                 let seconds = after.0.div_ceil(1000);

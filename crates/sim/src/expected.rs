@@ -105,7 +105,9 @@ async fn play(seed: u64) -> Result<Guesses, Box<Failure>> {
             None => {}
             Some(Expected::NextTurn { .. }) => asked.push((id, why.now, Millis(0))),
             Some(Expected::NotBefore { at }) => asked.push((id, why.now, at.since(why.now))),
-            Some(Expected::Rate { after, .. } | Expected::Boot { after, .. }) => asked.push((id, why.now, after)),
+            Some(Expected::Rate { after, .. } | Expected::Work { after, .. } | Expected::Boot { after, .. }) => {
+                asked.push((id, why.now, after))
+            }
             Some(Expected::Unknown { .. }) => guesses.unknown += 1,
         }
     }

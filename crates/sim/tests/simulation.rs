@@ -6,7 +6,7 @@ use volley_sim::{Scenario, expected_starts, run};
 /// Seeds of a normal run; `cargo xtask soak simulation` takes thousands.
 const ROUNDS: u64 = 200;
 /// Expected starts that are within 25 % or 2 s of what comes, at least; `volley bench explain` says more.
-const NEAR_PERCENT: usize = 30;
+const NEAR_PERCENT: usize = 70;
 
 #[allow(clippy::disallowed_methods, reason = "a test's own arguments come from its environment")]
 fn argument(name: &str, default: u64) -> u64 {

@@ -21,7 +21,7 @@ fn what_is_in_front_is_counted_by_shape() {
     let second = cell.submit(&big, 2);
     let third = cell.submit(&small, 5);
     assert_eq!(ahead(&cell, first, 0), Some((0, 0)));
-    assert_eq!(ahead(&cell, second, 1), Some((1, 8)), "all of the shape whose head is in front");
+    assert_eq!(ahead(&cell, second, 1), Some((1, 3)), "not what came later");
     assert_eq!(ahead(&cell, third, 4), Some((7, 2)));
     let fourth = cell.submit(&urgent, 1);
     assert_eq!(ahead(&cell, fourth, 0), Some((0, 0)), "of the same shape, but in front by its priority");

@@ -82,8 +82,9 @@ impl RedisStore {
                 Ok(next) => place = next,
                 Err(_) => {
                     let others = shapes.values().filter(|other| other.hash != shape && other.best < score);
-                    let other_shapes = others.map(|other| other.waiting).sum();
-                    return Ok(Some(Ahead { shape, score, same_shape, other_shapes }));
+                    let others: Vec<(ShapeHash, u64)> = others.map(|other| (other.hash, other.waiting)).collect();
+                    let other_shapes = others.iter().map(|(_, waiting)| waiting).sum();
+                    return Ok(Some(Ahead { shape, score, same_shape, other_shapes, others }));
                 }
             }
         }
