@@ -128,7 +128,7 @@ impl Room {
         let pools: BTreeMap<&PoolName, &Pool> = view.pools().map(|pool| (&pool.name, pool)).collect();
         for found in view.workers().filter(|found| found.status == WorkerStatus::Ready) {
             let pool = pools.get(&found.worker.pool);
-            let admitted = pool.is_none_or(|pool| pool.admits(&shape.tenant));
+            let admitted = pool.is_none_or(|pool| pool.admits(shape).is_ok());
             if !admitted || feasible(shape, &found.worker, pool.is_some_and(|pool| pool.cpu_on_gpu)).is_err() {
                 continue;
             }
