@@ -133,7 +133,7 @@ fn limits(options: &LedgerOptions, items_max: u32) -> String {
         ("lost_worker_age_max", options.lost_worker_age_max.0),
         ("kept_attempt_age_max", options.kept_attempt_age_max.0),
         ("recheck_max", options.recheck_max as u64),
-        ("claim_containers_max", options.claim_containers_max.min(items_max).into()),
+        ("claim_containers_max", options.claim_containers_max.min(SCRIPT_ITEMS_MAX).into()),
         ("affinity_keys_max", options.affinity_keys_max as u64),
         ("tombstones_max", options.tombstones_max as u64),
         ("take_deliveries_max", options.take_deliveries_max as u64),

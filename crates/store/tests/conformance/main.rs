@@ -8,6 +8,7 @@ mod full_disk;
 mod model;
 mod redis_faults;
 mod redis_server;
+mod redis_slices;
 mod redis_url;
 mod replay;
 mod subject;

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tempfile::TempDir;
-use volley_ledger::{Answer, Query, Submit};
+use volley_ledger::{Answer, Query, Submit, Sweep};
 use volley_model::GroupId;
 use volley_store::redis::{RedisOptions, RedisStore, RedisTls};
 use volley_store::{Store, StoreExt};
@@ -112,10 +112,14 @@ async fn a_cell_is_reached_over_tls_when_each_trusts_the_other() {
 #[tokio::test]
 async fn a_cell_is_reached_by_user_and_password_and_neither_is_shown() {
     let server = RedisServer::start(&[]);
-    server.cli(&["ACL", "SETUSER", "volley", "on", ">s3cret@1", "~*", "&*", "+@all"]);
+    // As docs/operations.md says it.
+    let rights = ["~{volley:default}:*", "&{volley:default}:*", "+@all", "-@dangerous", "+info", "+config|get"];
+    server.cli(&[&["ACL", "SETUSER", "volley", "on", ">s3cret@1"], &rights[..]].concat());
     let with = |user: &str, password: &str| RedisOptions::new(&format!("{}?user={user}&pass={password}", server.url()));
     let store = RedisStore::open(with("volley", "s3cret@1")).await.expect("that is it");
     accept(&store, 1).await;
+    assert_eq!(accepted(&store).await, 3);
+    store.call(Sweep { items_max: 10 }).await.expect("it may");
     let wrong = refusal(with("volley", "s3cret@2")).await;
     assert!(wrong.contains("authentication"), "{wrong}");
     let free = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("it is bound");

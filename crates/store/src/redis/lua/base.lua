@@ -44,33 +44,37 @@ local function container(group, index) return format('%s-%010d', group, index) e
 local function group_of(cid) return sub(cid, 1, 13) end
 local function index_of(cid) return tonumber(sub(cid, 15, 24)) end
 
--- Writes that may wait for the end of the script, as one call for each key.
-local batches, batch_of = {}, {}
-local function later(command, key, a, b)
-  local id = command .. ' ' .. key
-  local batch = batch_of[id]
-  if not batch then
-    batch = { command, key }
-    batch_of[id] = batch
-    batches[#batches + 1] = batch
-  end
-  batch[#batch + 1] = a
-  if b ~= nil then batch[#batch + 1] = b end
-end
-
 -- Lua's stack bounds the arguments of one call.
-local ARGS_MAX = 2000
-local function flush()
-  for _, batch in ipairs(batches) do
-    if #batch <= ARGS_MAX then
-      call(unpack(batch))
-    else
-      for from = 3, #batch, ARGS_MAX do
-        call(batch[1], batch[2], unpack(batch, from, min(from + ARGS_MAX - 1, #batch)))
+local ARGS_MAX, FIELDS_MAX = 2000, 1000
+
+local later, flush
+do
+-- Writes that may wait for the end of the script, as one call for each key.
+  local batches, batch_of = {}, {}
+  later = function(command, key, a, b)
+    local id = command .. ' ' .. key
+    local batch = batch_of[id]
+    if not batch then
+      batch = { command, key }
+      batch_of[id] = batch
+      batches[#batches + 1] = batch
+    end
+    batch[#batch + 1] = a
+    if b ~= nil then batch[#batch + 1] = b end
+  end
+
+  flush = function()
+    for _, batch in ipairs(batches) do
+      if #batch <= ARGS_MAX then
+        call(unpack(batch))
+      else
+        for from = 3, #batch, ARGS_MAX do
+          call(batch[1], batch[2], unpack(batch, from, min(from + ARGS_MAX - 1, #batch)))
+        end
       end
     end
+    batches, batch_of = {}, {}
   end
-  batches, batch_of = {}, {}
 end
 
 -- What writes at the end: all of `savers`, then what waits for later, then all of `settlers`.
@@ -103,7 +107,34 @@ local function records(key_of, field_of)
     end
     dirty = {}
   end
-  return get, put
+  -- Reads many at once, as one call for each key.
+  local function load(ids)
+    local of_key = {}
+    for _, id in ipairs(ids) do
+      if known[id] == nil then
+        local key = key_of(id)
+        local some = of_key[key]
+        if not some then
+          some = {}
+          of_key[key] = some
+        end
+        some[#some + 1] = id
+        known[id] = false
+      end
+    end
+    for key, some in pairs(of_key) do
+      for from = 1, #some, FIELDS_MAX do
+        local fields, to = {}, min(from + FIELDS_MAX - 1, #some)
+        for i = from, to do fields[#fields + 1] = field_of(some[i]) end
+        local found = call('HMGET', key, unpack(fields))
+        for i = from, to do
+          local raw = found[i - from + 1]
+          if raw then known[some[i]] = unpacked(raw) end
+        end
+      end
+    end
+  end
+  return get, put, load
 end
 
 local function same(id) return id end
@@ -122,14 +153,17 @@ local L = {
 }
 
 local ASSIGNED, STARTING, RUNNING = 0, 1, 2
-local live_get, live_put = records(
+local live_get, live_put, live_load = records(
   function(cid) return P .. 'live:' .. group_of(cid) end, function(cid) return sub(cid, 15) end)
 
--- One more or less of those that have an attempt, by the state that the record says.
-local PHASES = { [ASSIGNED] = 'assigned', [STARTING] = 'starting', [RUNNING] = 'running' }
-local function count_bound(record, by)
-  local state = record[L.stop] ~= '' and 'stopping' or PHASES[record[L.phase]]
-  m[state] = m[state] + by
+local count_bound
+do
+  -- One more or less of those that have an attempt, by the state that the record says.
+  local PHASES = { [ASSIGNED] = 'assigned', [STARTING] = 'starting', [RUNNING] = 'running' }
+  count_bound = function(record, by)
+    local state = record[L.stop] ~= '' and 'stopping' or PHASES[record[L.phase]]
+    m[state] = m[state] + by
+  end
 end
 
 -- A run of a group: `group:number`.
@@ -137,7 +171,7 @@ local R = {
   spec = 1, shape = 2, score = 3, start = 4, count = 5, next = 6,
 }
 
-local run_get, run_put = records(
+local run_get, run_put, run_load = records(
   function(id) return P .. 'runs:' .. group_of(id) end, function(id) return sub(id, 15) end)
 local function run_id(group, run) return group .. ':' .. run end
 
@@ -148,6 +182,15 @@ local S = {
 }
 
 local rules_get = records(in_key('rules'), same)
+
+local submitted_at
+do
+  local known = {}
+  submitted_at = function(group)
+    known[group] = known[group] or tonumber(call('HGET', P .. 'group:' .. group, 'submitted_at'))
+    return known[group]
+  end
+end
 
 local events = {}
 local function event(...)

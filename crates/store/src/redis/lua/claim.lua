@@ -13,17 +13,46 @@ if last and last > claim then return done({ 'old' }) end
 
 count = min(count, OPT.claim_containers_max)
 promote_due(count)
+write_heads()
+flush()
+-- The heads of shapes in a heap, best first: { score, member of `heads` }. So many are enough: each is taken from or not.
+local heap, found = {}, call('ZRANGE', HEADS, 0, count, 'WITHSCORES')
+for i = 1, #found, 2 do heap[#heap + 1] = { tonumber(found[i + 1]), found[i] } end
+
+local function sift_down()
+  local at, size = 1, #heap
+  while true do
+    local least, left = at, at * 2
+    if left <= size and is_before(heap[left], heap[least]) then least = left end
+    if left < size and is_before(heap[left + 1], heap[least]) then least = left + 1 end
+    if least == at then return end
+    heap[at], heap[least], at = heap[least], heap[at], least
+  end
+end
+
+local function second_best()
+  local left, right = heap[2], heap[3]
+  return left and right and is_before(right, left) and right or left
+end
+
 local claimed, taken = {}, 0
-while taken < count do
-  local best = call('ZRANGE', HEADS, 0, 1, 'WITHSCORES')
-  if not best[1] then break end
-  local shape, want = sub(best[1], 12), count - taken
+while taken < count and heap[1] do
+  local best, second = heap[1], second_best()
+  local shape, want = sub(best[2], 12), count - taken
   -- Within one group other shapes may take turns by index.
-  if best[3] and tonumber(best[4]) == tonumber(best[2]) then
-    want = min(want, tonumber(sub(best[3], 1, 10)) - tonumber(sub(best[1], 1, 10)))
+  if second and second[1] == best[1] then
+    want = min(want, tonumber(sub(second[2], 1, 10)) - tonumber(sub(best[2], 1, 10)))
   end
   local first = head(shape)
   taken = taken + claim_entry(shape, first[1], first[2], want, session, claim, claimed)
+  local new = head(shape)
+  if new then
+    heap[1] = { new[1], head_member(new[2], shape) }
+  else
+    heap[1] = heap[#heap]
+    heap[#heap] = nil
+  end
+  sift_down()
 end
 local shapes, seen = {}, {}
 for i = 2, #claimed, 5 do

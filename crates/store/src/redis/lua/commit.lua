@@ -43,12 +43,17 @@ local function sorted(set)
   return list
 end
 
-local verdicts, touched, refusing = {}, {}, {}
-for _ = 1, number() do
-  local cid, claim, worker, epoch, epoch_nonce, revision, nonce =
-    arg(), number(), arg(), number(), arg(), number(), arg()
-  local gpus = {}
-  for i = 1, number() * 2 do gpus[i] = number() end
+local verdicts, touched, refusing, placements = {}, {}, {}, {}
+local containers, workers = {}, {}
+for i = 1, number() do
+  local placement = { arg(), number(), arg(), number(), arg(), number(), arg(), {} }
+  for j = 1, number() * 2 do placement[8][j] = number() end
+  placements[i], containers[i], workers[i] = placement, placement[1], placement[3]
+end
+live_load(containers)
+worker_load(workers)
+for _, placement in ipairs(placements) do
+  local cid, claim, worker, epoch, epoch_nonce, revision, nonce, gpus = unpack(placement)
   local verdict = place(cid, claim, worker, epoch, epoch_nonce, revision, nonce, gpus)
   if type(verdict) == 'number' then touched[worker] = true else refusing[worker] = true end
   verdicts[#verdicts + 1] = verdict

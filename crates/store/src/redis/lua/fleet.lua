@@ -22,7 +22,7 @@ end
 -- When the best waiting container of a queue joined it.
 local function since_of(member)
   if #member == 24 then return live_get(member)[L.ready_at] end
-  return tonumber(call('HGET', P .. 'group:' .. group_of(member), 'submitted_at'))
+  return submitted_at(group_of(member))
 end
 
 -- What changed in the fleet since `known`: { reload, version, more, workers, gone, pools, gone, blocked, unblocked }.

@@ -5,10 +5,15 @@
 -- Reply    verdicts (1 keep, 0 kill)
 
 renew_session(arg())
-local verdicts = {}
+local verdicts, messages, containers, workers = {}, {}, {}, {}
 for i = 1, number() do
-  local worker, epoch, epoch_nonce, cid, attempt, nonce, kind, outcome, ended =
-    arg(), number(), arg(), arg(), number(), arg(), arg(), arg(), arg()
+  messages[i] = { arg(), number(), arg(), arg(), number(), arg(), arg(), arg(), arg() }
+  workers[i], containers[i] = messages[i][1], messages[i][4]
+end
+live_load(containers)
+worker_load(workers)
+for i, message in ipairs(messages) do
+  local worker, epoch, epoch_nonce, cid, attempt, nonce, kind, outcome, ended = unpack(message)
   local record = live_get(cid)
   if record and record[L.state] == BOUND and record[L.worker] == worker and record[L.attempts] == attempt
     and record[L.nonce] == nonce and record[L.epoch] == epoch and record[L.epoch_nonce] == epoch_nonce then

@@ -55,13 +55,17 @@ if key ~= '' then
 end
 local arrival = m.next_arrival
 m.next_arrival = arrival + 1
-local start = 0
-for i, run in ipairs(runs) do
-  local spec, shape = run[1], run[2]
-  if call('HINCRBY', P .. 'spec_uses', spec[1], 1) == 1 then
+local uses = {}
+for _, run in ipairs(runs) do uses[run[1]] = (uses[run[1]] or 0) + 1 end
+for spec, count_of_spec in pairs(uses) do
+  if call('HINCRBY', P .. 'spec_uses', spec[1], count_of_spec) == count_of_spec then
     call('HSET', P .. 'specs', spec[1], spec[2])
     call('HSET', P .. 'rules', spec[1], spec[3])
   end
+end
+local start = 0
+for i, run in ipairs(runs) do
+  local spec, shape = run[1], run[2]
   add_users(shape[1], 1, shape[2], tenant)
   -- The one place where the order of all that waits is computed: priority, then arrival. Below 2^53.
   local score = run[4] * 2 ^ 45 + arrival

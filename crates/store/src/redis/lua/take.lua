@@ -3,25 +3,45 @@
 -- ARGV     number of workers, for each: worker, stream, after, messages at most
 -- Reply    { for each that was looked at: flat number, container, record (packed); specs (flat: hash, body) }
 
-local taken, work = {}, 0
+local asked, names = {}, {}
 for i = 1, number() do
+  asked[i] = { arg(), arg(), arg(), number() }
+  names[i] = asked[i][1]
+end
+local records = #names > 0 and call('HMGET', P .. 'workers', unpack(names)) or {}
+local taken, work, of_group = {}, 0, {}
+for i, from in ipairs(asked) do
   if work >= OPT.script_items_max then break end
-  local worker, stream, after, count = arg(), arg(), arg(), number()
-  local raw = call('HGET', P .. 'workers', worker)
-  local record, deliveries = raw and unpacked(raw), {}
+  local worker, stream, after, count = unpack(from)
+  local record, deliveries = records[i] and unpacked(records[i]), {}
   if record and record[21] ~= '' and record[22] == stream then
     local found = call('ZRANGE', P .. 'outbox:' .. worker, '(' .. after, '+inf', 'BYSCORE', 'LIMIT', 0, count,
       'WITHSCORES')
     for j = 1, #found, 2 do
-      local live = call('HGET', P .. 'live:' .. group_of(found[j]), sub(found[j], 15))
-      local n = #deliveries
-      deliveries[n + 1], deliveries[n + 2], deliveries[n + 3] = tonumber(found[j + 1]), found[j], live
-      local bound = unpacked(live)
-      if bound[14] == '' then name_spec(bound[3]) end
+      local cid, n = found[j], #deliveries
+      deliveries[n + 1], deliveries[n + 2], deliveries[n + 3] = tonumber(found[j + 1]), cid, ''
+      local group = group_of(cid)
+      of_group[group] = of_group[group] or { {}, {} }
+      local fields, places = unpack(of_group[group])
+      fields[#fields + 1] = sub(cid, 15)
+      places[#places + 1] = { deliveries, n + 3 }
     end
     work = work + #found / 2
   end
   work = work + 1
   taken[i] = deliveries
+end
+for group, wanted in pairs(of_group) do
+  local fields, places = unpack(wanted)
+  for from = 1, #fields, 1000 do
+    local to = min(from + 999, #fields)
+    local found = call('HMGET', P .. 'live:' .. group, unpack(fields, from, to))
+    for i = from, to do
+      local live = found[i - from + 1]
+      places[i][1][places[i][2]] = live
+      local bound = unpacked(live)
+      if bound[14] == '' then name_spec(bound[3]) end
+    end
+  end
 end
 return { taken, specs }

@@ -92,19 +92,22 @@ local function release(cid, record)
   grow_worker(worker)
 end
 
--- How much groups' counts grew, written at the end.
-local group_grew = {}
-local function grow_group(group, finished, succeeded)
-  local grew = group_grew[group] or { 0, 0 }
-  grew[1], grew[2] = grew[1] + finished, grew[2] + succeeded
-  group_grew[group] = grew
-end
-settlers[#settlers + 1] = function()
-  for group, grew in pairs(group_grew) do
-    call('HINCRBY', P .. 'group:' .. group, 'finished', grew[1])
-    if grew[2] > 0 then call('HINCRBY', P .. 'group:' .. group, 'succeeded', grew[2]) end
+local grow_group
+do
+  -- How much groups' counts grew, written at the end.
+  local group_grew = {}
+  grow_group = function(group, finished, succeeded)
+    local grew = group_grew[group] or { 0, 0 }
+    grew[1], grew[2] = grew[1] + finished, grew[2] + succeeded
+    group_grew[group] = grew
   end
-  group_grew = {}
+  settlers[#settlers + 1] = function()
+    for group, grew in pairs(group_grew) do
+      call('HINCRBY', P .. 'group:' .. group, 'finished', grew[1])
+      if grew[2] > 0 then call('HINCRBY', P .. 'group:' .. group, 'succeeded', grew[2]) end
+    end
+    group_grew = {}
+  end
 end
 
 -- Any live state -> Finished, for good. `outcome` is its JSON.

@@ -101,7 +101,7 @@ local function claim_entry(shape, score, member, count, session, claim, claimed)
   local stop = record[R.start] + record[R.count]
   local past = min(stop, index + count)
   take(shape, member, stop - index)
-  materialise(group, run, past, tonumber(call('HGET', P .. 'group:' .. group, 'submitted_at')))
+  materialise(group, run, past, submitted_at(group))
   for i = index, past - 1 do set_claimed(container(group, i), session, claim, claimed, true) end
   if past < stop then push(shape, score, container(group, past) .. ':' .. run, stop - past) end
   tell_blocked(shape)
@@ -129,7 +129,7 @@ local function take_range(group, run, past)
   local shape, score, from = record[R.shape], record[R.score], record[R.next]
   local stop = record[R.start] + record[R.count]
   if from >= past then return end
-  local since = tonumber(call('HGET', P .. 'group:' .. group, 'submitted_at'))
+  local since = submitted_at(group)
   take(shape, container(group, from) .. ':' .. run, stop - from)
   -- The shape stays known while its range is out of the queue: the run counts as a user.
   add_users(shape, 1)

@@ -10,7 +10,7 @@ local W = {
 }
 
 local GPU_WHOLE = 1000
-local worker_get, worker_put = records(in_key('workers'), same)
+local worker_get, worker_put, worker_load = records(in_key('workers'), same)
 local LEASES, DRAINS, HOLDS = P .. 'leases', P .. 'drains', P .. 'holds'
 
 local function attempts_key(worker) return P .. 'attempts:' .. worker end
@@ -29,7 +29,7 @@ end
 -- Puts a message about a container at the end of the outbox.
 local function post(worker, record, cid)
   record[W.last_delivery] = record[W.last_delivery] + 1
-  call('ZADD', outbox_key(worker), record[W.last_delivery], cid)
+  later('ZADD', outbox_key(worker), record[W.last_delivery], cid)
   out.outbox[worker] = true
   return record[W.last_delivery]
 end
