@@ -50,3 +50,24 @@ fn labels_pools_and_gpus_are_named() {
     let _gpus = scene.worker(&server, "g", &["--cpu", "1", "--memory", "1Gi", "--gpu", "H100:1"]);
     until("all but the largest run", || (server.get("/v1/audit")["finished"] == 3).then_some(()));
 }
+
+#[test]
+fn what_waited_for_a_worker_that_goes_fails_as_its_spec_says() {
+    let scene = Scene::new();
+    let server = scene.server(&[]);
+    let _small = scene.worker(&server, "small", &["--cpu", "1", "--memory", "1Gi"]);
+    let large = scene.worker(&server, "large", &["--cpu", "4", "--memory", "1Gi"]);
+    let spec = json!({ "resources": { "cpu": "3", "memory": "8Mi" }, "on_unplaceable": "fail" });
+    let runs = format!("{}-0", server.submit(1, "sleep 600", spec.clone()));
+    server.until_state(&runs, "running");
+    let waits = format!("{}-0", server.submit(1, "true", spec));
+    until("it waits for the busy worker", || {
+        server.container(&waits)["waiting"]["words"].as_str()?.contains("CPU short").then_some(())
+    });
+    assert!(server.volley(&["drain", &large.name, "--deadline", "0s"]).status.success());
+    server.until_state(&runs, "finished");
+    drop(large);
+    let ended = server.until_state(&waits, "finished");
+    assert_eq!(ended["outcome"]["outcome"], "unplaceable", "{ended}");
+    server.audit();
+}

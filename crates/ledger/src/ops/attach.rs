@@ -233,7 +233,8 @@ impl Ledger {
         if let Some(hold) = entry.hold {
             self.holds.remove(&(hold.until, id.clone()));
         }
-        self.touch(FeedKey::Worker(id.clone()), true);
+        // No growth, but what only it could serve is to be looked at again: some of it may have to fail now.
+        self.growth = self.touch(FeedKey::Worker(id.clone()), true);
         out.workers.remove(id);
         out.change(Change::RemoveWorker(id.clone()));
         out.event(&mut self.counters, EventKind::Worker { worker: id.clone(), status: WorkerStatus::Gone });

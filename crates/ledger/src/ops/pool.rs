@@ -62,7 +62,8 @@ impl Ledger {
         }
         self.pools.remove(name);
         self.standings.remove(name);
-        self.touch(FeedKey::Pool(name.clone()), true);
+        // As when a worker goes: what only its machines could serve is looked at again.
+        self.growth = self.touch(FeedKey::Pool(name.clone()), true);
         out.change(Change::RemovePool(name.clone()));
         out.event(&mut self.counters, EventKind::Pool { pool: name.clone(), removed: true });
         Ok(())

@@ -1,8 +1,9 @@
 //! Claim: order, replays, the fleet's changes, blocked shapes.
 
-use volley_ledger::{Claim, Commit, Hint, SessionRefusal};
+use volley_ledger::{ApplyPool, Claim, Commit, Detach, Hint, RemovePool, Schedulable, SessionRefusal, SetSchedulable};
 use volley_model::{
-    BlockedMark, ClaimNumber, ContainerId, CpuMilli, FleetVersion, HoldRequest, SessionId, Shape, TenantName,
+    BlockedMark, ClaimNumber, ContainerId, CpuMilli, FleetVersion, HoldRequest, OnUnplaceable, Pool, PoolName,
+    SessionId, Shape, Spec, TenantName,
 };
 
 use crate::cell::{Cell, secs, spec};
@@ -152,6 +153,28 @@ fn a_mark_older_than_the_last_growth_is_looked_at_again_at_once() {
     assert_eq!(cell.claim(session, 1).recheck, []);
     cell.agent(session, "v", 1);
     assert_eq!(cell.claim(session, 1).recheck, [shape]);
+}
+
+#[test]
+fn what_blocks_is_looked_at_again_when_a_worker_or_pool_goes() {
+    let mut cell = Cell::new();
+    let session = cell.session();
+    let pool = Pool::with_defaults(PoolName::new("p").unwrap());
+    cell.call(ApplyPool { pool: pool.clone(), expected: None, renew: false }).unwrap();
+    cell.agent(session, "small", 1);
+    let large = cell.agent(session, "large", 1);
+    let failing = Spec { on_unplaceable: OnUnplaceable::Fail, ..spec() };
+    cell.submit(&failing, 1);
+    let shape = block(&mut cell, session, &failing);
+    assert_eq!(cell.claim(session, 1).recheck, []);
+    let drain = Schedulable::Drain { deadline: None };
+    cell.call(SetSchedulable { worker: large.worker.id.clone(), to: drain }).unwrap();
+    assert_eq!(cell.claim(session, 1).recheck, [], "it may be opened again");
+    assert!(cell.call(Detach { session, worker: large.worker.id.clone(), stream: large.stream }));
+    assert!(cell.last.hints.contains(&Hint::Ready { containers: 0 }), "someone is to look: {:?}", cell.last.hints);
+    assert_eq!(cell.claim(session, 1).recheck, [shape], "perhaps nothing can serve it any more");
+    cell.call(RemovePool { pool: pool.name }).unwrap();
+    assert_eq!(cell.claim(session, 1).recheck, [shape], "perhaps nothing can be bought for it any more");
 }
 
 #[test]

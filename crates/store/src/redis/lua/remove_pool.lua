@@ -11,6 +11,7 @@ local machines = machines_of(name)
 if machines > 0 then return done({ 'machines', machines }) end
 pool_put(name, false)
 standing_put(name, false)
-touch('p:' .. name, true)
+-- As when a worker goes: what only its machines could serve is looked at again.
+m.growth = touch('p:' .. name, true)
 event('p', name, 1)
 return done({ 'ok' })

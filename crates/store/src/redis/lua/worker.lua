@@ -137,7 +137,8 @@ local function remove_worker(worker, record)
   call('HDEL', P .. 'worker_statics', worker)
   call('HDEL', P .. 'worker_capacities', worker)
   if call('HINCRBY', P .. 'pool_sizes', record[W.pool], -1) <= 0 then call('HDEL', P .. 'pool_sizes', record[W.pool]) end
-  touch('w:' .. worker, true)
+  -- No growth, but what only it could serve is to be looked at again: some of it may have to fail now.
+  m.growth = touch('w:' .. worker, true)
   event('w', worker, 'gone')
 end
 
