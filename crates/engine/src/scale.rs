@@ -109,7 +109,7 @@ impl ScalePlan {
     }
 }
 
-/// Plans. The view must not be older than the state: a machine that registered in between would be in neither.
+/// Plans. View and state must be of one instant: what was placed or registered in between would be bought for again.
 #[must_use]
 pub fn plan_scale(view: &FleetView, state: &ScaleState) -> ScalePlan {
     let picture = Picture::of(view, state);

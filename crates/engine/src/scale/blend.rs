@@ -2,7 +2,7 @@
 //! same mix is bought as often as it goes. Finds what shape by shape does not: work that is large in one resource
 //! beside work that is large in another.
 
-use volley_model::{Capacity, Free, Resources};
+use volley_model::{Capacity, Free, GPU_WHOLE, Resources};
 
 use super::pack::Packing;
 use super::problem::{Group, Problem};
@@ -21,8 +21,13 @@ struct Mix {
 
 /// Buys for what is left of each shape.
 pub(super) fn blend(problem: &Problem, packing: &mut Packing<'_>, left: &mut [u64], order: &[usize]) {
+    let of_offer = |offer: &super::problem::Offer| {
+        let capacity = &problem.kinds[offer.kind].capacity;
+        problem.shapes.iter().map(|request| shares(capacity, needs_whole(request))).collect()
+    };
+    let shares: Vec<Vec<[u64; 3]>> = problem.offers.iter().map(of_offer).collect();
     while let Some(first) = order.iter().copied().find(|shape| left[*shape] > 0) {
-        let Some(mix) = best_mix(problem, packing, left, first) else {
+        let Some(mix) = best_mix(problem, &shares, packing, left, first) else {
             left[first] = 0;
             continue;
         };
@@ -40,7 +45,13 @@ pub(super) fn blend(problem: &Problem, packing: &mut Packing<'_>, left: &mut [u6
 }
 
 /// The offer of the best rank whose mix costs least for what it uses of a machine of its kind.
-fn best_mix(problem: &Problem, packing: &Packing<'_>, left: &[u64], first: usize) -> Option<Mix> {
+fn best_mix(
+    problem: &Problem,
+    shares: &[Vec<[u64; 3]>],
+    packing: &Packing<'_>,
+    left: &[u64],
+    first: usize,
+) -> Option<Mix> {
     let offers = problem.offers.iter().enumerate();
     let open = offers.filter(|(o, offer)| packing.left[*o] > 0 && problem.serves(first, offer.kind));
     let mut open: Vec<(usize, usize, u64)> = open.map(|(o, offer)| (offer.rank, o, offer.cost)).collect();
@@ -50,7 +61,7 @@ fn best_mix(problem: &Problem, packing: &Packing<'_>, left: &[u64], first: usize
     open.truncate(OFFERS_TRIED_MAX);
     let total = need_in_all(problem, left);
     let mixes = open.into_iter().map(|(_, offer, cost)| {
-        let mix = fill(problem, offer, left, first);
+        let mix = fill(problem, &shares[offer], offer, left, first);
         let worth: u128 = mix.content.iter().map(|(s, n)| weight(&problem.shapes[*s], &total) * u128::from(*n)).sum();
         (u128::from(cost.max(1)) * SCALE / worth.max(1), mix)
     });
@@ -72,8 +83,12 @@ fn need_in_all(problem: &Problem, left: &[u64]) -> [u128; 3] {
 }
 
 fn needs(resources: &Resources) -> [u128; 3] {
-    let gpu = resources.gpu.as_ref().map_or(0, |gpu| u128::from(gpu.count) * u128::from(gpu.milli.0));
-    [u128::from(resources.cpu.0), u128::from(resources.memory.0), gpu]
+    needs_whole(resources).map(u128::from)
+}
+
+fn needs_whole(resources: &Resources) -> [u64; 3] {
+    let gpu = resources.gpu.as_ref().map_or(0, |gpu| u64::from(gpu.count) * gpu.milli.0);
+    [resources.cpu.0, resources.memory.0, gpu]
 }
 
 /// What a container is of all that is left: the sum of its shares.
@@ -82,7 +97,7 @@ fn weight(resources: &Resources, total: &[u128; 3]) -> u128 {
 }
 
 /// Fills one machine: the first shape once, then whatever leaves what is free most even.
-fn fill(problem: &Problem, offer: usize, left: &[u64], first: usize) -> Mix {
+fn fill(problem: &Problem, shares: &[[u64; 3]], offer: usize, left: &[u64], first: usize) -> Mix {
     let kind = problem.offers[offer].kind;
     let capacity = &problem.kinds[kind].capacity;
     let mut mix = Mix { offer, free: capacity.all_free(), content: Vec::new() };
@@ -95,7 +110,9 @@ fn fill(problem: &Problem, offer: usize, left: &[u64], first: usize) -> Mix {
         }
         let free = &mix.free;
         open.retain(|s| fits(free, &problem.shapes[*s]));
-        next = open.iter().copied().max_by_key(|s| (evenness(capacity, free, &problem.shapes[*s]), usize::MAX - *s));
+        let gpus = free.gpus.iter().map(|milli| milli.0).sum();
+        let free = self::shares(capacity, [free.cpu.0, free.memory.0, gpus]);
+        next = open.iter().copied().max_by_key(|s| (evenness(&free, &shares[*s]), usize::MAX - *s));
     }
     for shape in open {
         let count = left[shape] - mix.count(shape);
@@ -131,11 +148,16 @@ fn fits(free: &Free, request: &Resources) -> bool {
 
 /// How well a request goes with what is free: large where much is free. A resource's share of the capacity times the
 /// share that is free, summed.
-fn evenness(capacity: &Capacity, free: &Free, request: &Resources) -> u128 {
-    let gpus = |milli: u64| u128::from(milli);
-    let all = [capacity.cpu.0.into(), capacity.memory.0.into(), gpus(capacity.gpus.len() as u64 * 1000)];
-    let rest = [free.cpu.0.into(), free.memory.0.into(), gpus(free.gpus.iter().map(|milli| milli.0).sum())];
-    let share = |amount: u128, all: u128| (amount << 20).checked_div(all).unwrap_or(0);
-    let parts = needs(request).into_iter().zip(rest).zip(all);
-    parts.map(|((need, free), all)| share(need, all) * share(free, all)).sum()
+fn evenness(free: &[u64; 3], need: &[u64; 3]) -> u64 {
+    free.iter().zip(need).map(|(free, need)| free * need).sum()
+}
+
+/// Parts of a machine's capacity, in millionths (of 2^20): small enough that products of two of them can be summed.
+fn shares(capacity: &Capacity, amounts: [u64; 3]) -> [u64; 3] {
+    let all = [capacity.cpu.0, capacity.memory.0, capacity.gpus.len() as u64 * GPU_WHOLE.0];
+    let share = |(amount, all): (u64, u64)| (u128::from(amount) << 20).checked_div(all.into()).unwrap_or(0);
+    // More than a machine has never fits: it stands for the most that does.
+    let share = |of| share(of).min(1 << 20) as u64;
+    let [cpu, memory, gpus] = amounts;
+    [share((cpu, all[0])), share((memory, all[1])), share((gpus, all[2]))]
 }

@@ -43,8 +43,9 @@ impl<'a> Packing<'a> {
     /// Puts as many of a shape as fit onto machines that are there, the fullest first. Returns how many are left.
     pub(super) fn place(&mut self, shape: usize, mut count: u64) -> u64 {
         let request = &self.problem.shapes[shape];
-        let mut order: Vec<usize> =
-            (0..self.groups.len()).filter(|g| self.problem.serves(shape, self.groups[*g].kind)).collect();
+        // But for devices, which only trying tells.
+        let takes = |group: &Group| self.problem.serves(shape, group.kind) && group.free.misfit(request).is_none();
+        let mut order: Vec<usize> = (0..self.groups.len()).filter(|g| takes(&self.groups[*g])).collect();
         let room = |group: &Group| self.scales[group.kind].free_share(&group.free);
         order.sort_by_cached_key(|g| (self.groups[*g].offer.is_some(), room(&self.groups[*g]), *g));
         for place in order {

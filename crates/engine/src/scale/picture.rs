@@ -8,7 +8,6 @@ use volley_model::{
 };
 
 use super::problem::{Kind, Offer, Problem, Solution, There};
-use super::prospects::{Prospect, prospect};
 use super::{Purchase, ShapeOutlook};
 use crate::FleetView;
 
@@ -170,10 +169,21 @@ impl<'a> Picture<'a> {
     fn add_offers(&mut self) {
         let mut priorities: BTreeSet<i16> = BTreeSet::new();
         let mut open = Vec::new();
+        let could = |pool: &PoolPicture<'_>| {
+            let serves = |demand: &&Demand| pool.pool.machine_serves(&pool.machine, &demand.shape).is_ok();
+            self.demand.iter().map(serves).collect::<Vec<bool>>()
+        };
+        // Asked once for each pool and shape: it is most of what a picture costs.
+        let could: Vec<Vec<bool>> = self.pools.iter().map(could).collect();
         for (number, pool) in self.pools.iter().enumerate() {
             let most = pool.most(self.state);
-            let opens = |demand: &&Demand| prospect(pool, &self.pools, demand, self.state.now) == Prospect::Open;
-            let serves: Vec<bool> = self.demand.iter().map(opens).collect();
+            let comes_first = |(other, could): &(&PoolPicture<'_>, &Vec<bool>), shape: usize| {
+                could[shape] && other.comes_before(pool, self.demand[shape], self.state.now)
+            };
+            let opens = |shape: usize| {
+                could[number][shape] && !self.pools.iter().zip(&could).any(|better| comes_first(&better, shape))
+            };
+            let serves: Vec<bool> = (0..self.demand.len()).map(opens).collect();
             if most > 0 && serves.contains(&true) {
                 priorities.insert(pool.pool.priority);
                 open.push((number, most, serves));

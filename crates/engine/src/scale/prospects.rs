@@ -123,16 +123,23 @@ pub(super) fn prospect(pool: &PoolPicture<'_>, pools: &[PoolPicture<'_>], demand
     if let Err(why) = pool.pool.machine_serves(&pool.machine, &demand.shape) {
         return Prospect::Never(why);
     }
-    let better = pools.iter().filter(|other| other.pool.priority > pool.pool.priority && other.elastic.max > 0);
+    let better = pools.iter().filter(|other| other.comes_before(pool, demand, now));
     let serves = better.filter(|other| other.pool.machine_serves(&other.machine, &demand.shape).is_ok());
     let waits = serves.map(|other| (demand.since.after(other.elastic.fallback_after), other));
     match waits.max_by_key(|(until, other)| (*until, &other.pool.name)) {
-        Some((until, other)) if until > now => Prospect::After { pool: other.pool.name.clone(), until },
-        _ => Prospect::Open,
+        Some((until, other)) => Prospect::After { pool: other.pool.name.clone(), until },
+        None => Prospect::Open,
     }
 }
 
 impl PoolPicture<'_> {
+    /// Whether a demand that both could serve still waits for this pool, and not yet for the other.
+    pub(super) fn comes_before(&self, other: &PoolPicture<'_>, demand: &Demand, now: Timestamp) -> bool {
+        self.pool.priority > other.pool.priority
+            && self.elastic.max > 0
+            && demand.since.after(self.elastic.fallback_after) > now
+    }
+
     /// Which limit keeps it from being bought from now.
     fn limited(&self, state: &ScaleState) -> Prospect {
         let elastic = self.elastic;

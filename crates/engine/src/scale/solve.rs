@@ -20,13 +20,26 @@ enum Order {
 const ORDERS: [Order; 4] = [Order::Score, Order::Size, Order::Cpu, Order::Memory];
 const CHOICES: [Choice; 4] = [Choice::CostEach, Choice::CostAll, Choice::Largest, Choice::Cheapest];
 
+/// Shapes times offers above which only the packings that are best most often are made: each costs a millisecond then,
+/// and with so many shapes the mixes of machines (`by_machine`) leave the others little to find.
+const ALL_TRIED_MAX: usize = 256;
+
+/// What is tried.
+fn tried(problem: &Problem) -> (&'static [Order], &'static [Choice]) {
+    if problem.shapes.len() * problem.offers.len() <= ALL_TRIED_MAX {
+        return (&ORDERS, &CHOICES);
+    }
+    (&[Order::Size], &[Choice::CostEach])
+}
+
 /// Solves it.
 pub(crate) fn solve(problem: &Problem) -> Solution {
     let mut candidates = Vec::new();
-    for order in ORDERS {
-        let shapes = ordered(problem, order);
-        for choice in CHOICES {
-            candidates.push(problem.solution(by_shape(problem, &shapes, choice).groups));
+    let (orders, choices) = tried(problem);
+    for order in orders {
+        let shapes = ordered(problem, *order);
+        for choice in choices {
+            candidates.push(problem.solution(by_shape(problem, &shapes, *choice).groups));
         }
         candidates.push(problem.solution(by_machine(problem, &shapes).groups));
     }
