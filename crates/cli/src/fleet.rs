@@ -137,3 +137,18 @@ impl Interrupts {
 pub async fn interrupted() {
     Interrupts::new().next().await;
 }
+
+/// Ends when standard input does, if it is asked to; never otherwise.
+pub async fn stdin_ended(asked: bool) {
+    if !asked {
+        return std::future::pending().await;
+    }
+    let (sender, ended) = tokio::sync::oneshot::channel::<()>();
+    // A thread of its own: a read of tokio's would keep the process from ending.
+    std::thread::spawn(move || {
+        // What comes is nobody's; an error is an end as well.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        drop(sender);
+    });
+    let _ = ended.await;
+}

@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use volley_api::{ApiOptions, Server, TlsFiles, WorkerStreams};
-use volley_control::pools::Provisioners;
+use volley_control::pools::{Lifeline, Lifetime, ProcessOptions, ProcessProvisioner, Provisioners};
 use volley_control::{Control, ControlError, NewToken, Options, Profile, Random, ScaleOptions, has_admin};
 use volley_ledger::LedgerOptions;
 use volley_model::{Millis, Role, TenantName};
@@ -224,6 +224,7 @@ pub struct RunningServer {
     pub url: String,
     /// Its loops.
     pub control: Arc<Control>,
+    processes: ProcessProvisioner,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<std::io::Result<()>>,
     /// Makes and sends traces, where they are wanted.
@@ -231,9 +232,12 @@ pub struct RunningServer {
 }
 
 impl RunningServer {
-    /// Opens the store, starts the loops and answers whoever is on this machine.
+    /// Opens the store, starts the loops and answers whoever is on this machine. Machines that are processes end with
+    /// this one.
     pub async fn start(listen: SocketAddr, store: StoreChoice, flags: &ServerFlags) -> Result<Self, CommandError> {
-        Self::start_guarded(listen, store, flags, Guard::default()).await
+        let lifeline = Lifeline::new().map_err(|error| CommandError::Failed(format!("cannot open a pipe: {error}")))?;
+        let lifetime = Lifetime::OfServer(Arc::new(lifeline));
+        Self::start_guarded(listen, store, flags, Guard::default(), lifetime).await
     }
 
     /// Opens the store, starts the loops and answers.
@@ -242,6 +246,7 @@ impl RunningServer {
         store: StoreChoice,
         flags: &ServerFlags,
         guard: Guard,
+        lifetime: Lifetime,
     ) -> Result<Self, CommandError> {
         let cannot = |error: &dyn std::fmt::Display| CommandError::Unreachable(error.to_string());
         let ledger = flags.ledger()?;
@@ -255,7 +260,10 @@ impl RunningServer {
         let token_file = store.admin_token_file();
         let machines = std::path::absolute(store.folder()).map_err(|error| cannot(&error))?.join("machines");
         // This very program, also when its file was replaced meanwhile.
-        let provisioners = Provisioners::new(vec!["/proc/self/exe".to_owned()], &url, machines);
+        let program = vec!["/proc/self/exe".to_owned()];
+        let processes = ProcessOptions { program, server: url.clone(), state_dir: machines, lifetime };
+        let processes = ProcessProvisioner::new(processes);
+        let provisioners = Provisioners::with_process(Arc::new(processes.clone()), &url);
         let store = store.open(ledger).await?;
         if tokens {
             first_admin(&*store, &token_file).await?;
@@ -271,7 +279,7 @@ impl RunningServer {
             let _ = stopped.await;
         };
         let serving = tokio::spawn(server.serve(Arc::clone(&control), streams, shutdown));
-        Ok(Self { url, control, stop, serving, tracing })
+        Ok(Self { url, control, processes, stop, serving, tracing })
     }
 
     /// How this process reaches it.
@@ -287,6 +295,13 @@ impl RunningServer {
             Format::Quiet => output::write_line(&self.url)?,
         }
         Ok(())
+    }
+
+    /// Buys no more machines, and ends those that are processes of this machine: while the server answers they can say
+    /// what became of their containers.
+    pub async fn end_machines(&self) -> Result<(), CommandError> {
+        self.control.stop_scaling();
+        self.processes.end_all().await.map_err(|error| CommandError::Failed(format!("cannot end machines: {error}")))
     }
 
     /// Takes no more requests, gives what is under way a moment, and hands the claims back.

@@ -7,5 +7,5 @@ pub mod process;
 mod provisioner;
 
 pub use command::CommandProvisioner;
-pub use process::{ProcessOptions, ProcessProvisioner};
+pub use process::{Lifeline, Lifetime, ProcessOptions, ProcessProvisioner};
 pub use provisioner::{Listed, Order, ProvisionError, ProvisionFuture, Provisioner, Provisioners};

@@ -1,13 +1,14 @@
 //! Machines that are processes of this machine: each a `volley worker` of its own, in a process group of its own, which
-//! outlives the server. What there is, is read from the system's list of processes, by the folder in their command line:
+//! outlives the server unless it is told otherwise. What there is, is read from the system's list of processes, by the folder in their command line:
 //! there is no list of ours that a crash could make wrong.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, PipeReader, PipeWriter};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
@@ -34,6 +35,33 @@ pub struct ProcessOptions {
     pub server: String,
     /// Below this each worker has its folder.
     pub state_dir: PathBuf,
+    /// Whether the workers outlive this process or end with it, however it ends.
+    pub lifetime: Lifetime,
+}
+
+/// How long processes live.
+#[derive(Debug, Clone)]
+pub enum Lifetime {
+    /// Until they are destroyed: another server finds them again.
+    OfMachines,
+    /// At most as long as this process.
+    OfServer(Arc<Lifeline>),
+}
+
+/// A pipe whose one end is this process's alone: the other is at its end when this process is, by whatever signal.
+#[derive(Debug)]
+pub struct Lifeline {
+    held: PipeReader,
+    _only_here: PipeWriter,
+}
+
+impl Lifeline {
+    /// # Errors
+    /// When the process has too many open files.
+    pub fn new() -> io::Result<Self> {
+        let (held, only_here) = io::pipe()?;
+        Ok(Self { held, _only_here: only_here })
+    }
 }
 
 /// Starts workers as processes.
@@ -51,6 +79,25 @@ impl ProcessProvisioner {
 
     fn folder(&self, pool: &PoolName, worker: &WorkerId) -> PathBuf {
         self.options.state_dir.join(pool.as_str()).join(worker.as_str())
+    }
+
+    /// Ends all processes of all pools. Nothing may be asked for meanwhile.
+    ///
+    /// # Errors
+    /// When the list of processes cannot be read.
+    pub async fn end_all(&self) -> io::Result<()> {
+        let pools = match fs::read_dir(&self.options.state_dir) {
+            Ok(entries) => entries.collect::<io::Result<Vec<_>>>()?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let names = pools.iter().filter_map(|entry| PoolName::new(&entry.file_name().to_string_lossy()).ok());
+        let names: Vec<PoolName> = names.collect();
+        self.end_those(|| {
+            let running = names.iter().map(|pool| self.running(pool)).collect::<io::Result<Vec<_>>>()?;
+            Ok(running.into_iter().flatten().map(|(_, pid)| pid).collect())
+        })
+        .await
     }
 
     /// Processes whose command line names a worker's folder: worker and process.
@@ -90,7 +137,14 @@ impl ProcessProvisioner {
         command.args(first).args(["worker", "--server", &self.options.server]);
         command.args(["--name", order.worker.as_str(), "--pool", order.pool.as_str()]);
         command.args(flags(&order.machine)).arg("--state").arg(&folder).envs(&order.options);
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
+        let stdin = match &self.options.lifetime {
+            Lifetime::OfMachines => Stdio::null(),
+            Lifetime::OfServer(line) => {
+                command.arg("--end-with-stdin");
+                line.held.try_clone()?.into()
+            }
+        };
+        command.stdin(stdin).stdout(log.try_clone()?).stderr(log).process_group(0);
         let mut child = command.spawn()?;
         let pid = child.id();
         // Its command line is there a moment after it runs: before that the next call would not find it.
@@ -109,9 +163,19 @@ impl ProcessProvisioner {
         let mine = |(worker, pid): &(WorkerId, Pid)| {
             *worker == order.worker && handle.is_none_or(|handle| handle == pid.as_raw_nonzero().to_string())
         };
+        self.end_those(|| Ok(self.running(&order.pool)?.into_iter().filter(mine).map(|(_, pid)| pid).collect()))
+            .await?;
+        if handle.is_none() || self.running(&order.pool)?.iter().all(|(worker, _)| *worker != order.worker) {
+            remove_folder(&self.folder(&order.pool, &order.worker))?;
+        }
+        Ok(())
+    }
+
+    /// Asks processes to end, and kills those that have not after a while.
+    async fn end_those(&self, which: impl Fn() -> io::Result<Vec<Pid>>) -> io::Result<()> {
         let looks = END_WAIT.as_millis() / END_LOOK.as_millis();
         for look in 0..=looks {
-            let left: Vec<Pid> = self.running(&order.pool)?.into_iter().filter(mine).map(|(_, pid)| pid).collect();
+            let left = which()?;
             if left.is_empty() {
                 break;
             }
@@ -124,9 +188,6 @@ impl ProcessProvisioner {
                 };
             }
             tokio::time::sleep(END_LOOK).await;
-        }
-        if handle.is_none() || self.running(&order.pool)?.iter().all(|(worker, _)| *worker != order.worker) {
-            remove_folder(&self.folder(&order.pool, &order.worker))?;
         }
         Ok(())
     }

@@ -3,13 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use volley_model::{Elastic, Machine, Pool, PoolName, ProvisionerKind, WorkerId};
 
-use crate::{CommandProvisioner, ProcessOptions, ProcessProvisioner};
+use crate::CommandProvisioner;
 
 /// A future of a provisioner, boxed so that they can be chosen at run time.
 pub type ProvisionFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, ProvisionError>> + Send + 'a>>;
@@ -84,14 +83,7 @@ pub struct Provisioners {
 }
 
 impl Provisioners {
-    /// For a server at `server`, whose process workers run `program` and keep their state below `state_dir`.
-    #[must_use]
-    pub fn new(program: Vec<String>, server: &str, state_dir: PathBuf) -> Self {
-        let options = ProcessOptions { program, server: server.to_owned(), state_dir };
-        Self::with_process(Arc::new(ProcessProvisioner::new(options)), server)
-    }
-
-    /// With another maker in place of the processes.
+    /// For a server at `server`; `process` makes the processes of this machine.
     #[must_use]
     pub fn with_process(process: Arc<dyn Provisioner>, server: &str) -> Self {
         Self { process, server: server.to_owned() }

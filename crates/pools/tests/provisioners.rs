@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
 use volley_model::{Bytes, Capacity, CpuMilli, Machine, PoolName, WorkerId};
 use volley_pools::{
-    CommandProvisioner, Listed, Order, ProcessOptions, ProcessProvisioner, ProvisionError, Provisioner,
+    CommandProvisioner, Lifeline, Lifetime, Listed, Order, ProcessOptions, ProcessProvisioner, ProvisionError,
+    Provisioner,
 };
 
 fn order(worker: &str) -> Order {
@@ -145,9 +147,13 @@ async fn wait_until(condition: impl Fn() -> bool) {
 
 /// Processes that look like workers and wait.
 fn processes(dir: &TempDir, body: &str) -> ProcessProvisioner {
+    processes_of(dir, body, Lifetime::OfMachines)
+}
+
+fn processes_of(dir: &TempDir, body: &str, lifetime: Lifetime) -> ProcessProvisioner {
     let program = vec!["/bin/sh".to_owned(), script(dir.path(), body)];
-    let server = "http://127.0.0.1:1".to_owned();
-    ProcessProvisioner::new(ProcessOptions { program, server, state_dir: dir.path().join("machines") })
+    let (server, state_dir) = ("http://127.0.0.1:1".to_owned(), dir.path().join("machines"));
+    ProcessProvisioner::new(ProcessOptions { program, server, state_dir, lifetime })
 }
 
 async fn list(provisioner: &ProcessProvisioner) -> Vec<Listed> {
@@ -172,6 +178,32 @@ async fn a_process_is_started_once_and_ended() {
     assert!(!dir.path().join("machines/p/p-1").exists());
     provisioner.destroy(&order("p-2"), None).await.unwrap();
     assert_eq!(list(&provisioner).await, []);
+}
+
+#[tokio::test]
+async fn a_process_that_is_to_end_with_its_server_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let lifetime = Lifetime::OfServer(Arc::new(Lifeline::new().unwrap()));
+    // As `volley worker --end-with-stdin` does.
+    let body = r#"case "$*" in *--end-with-stdin*) cat > /dev/null;; esac"#;
+    let provisioner = processes_of(&dir, body, lifetime);
+    let first = provisioner.create(&order("p-1")).await.unwrap();
+    let second = provisioner.create(&order("p-2")).await.unwrap();
+    assert!(is_alive(&first) && is_alive(&second));
+    drop(provisioner);
+    wait_until(|| !is_alive(&first) && !is_alive(&second)).await;
+}
+
+#[tokio::test]
+async fn all_processes_are_ended_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let provisioner = processes(&dir, "while :; do sleep 0.05; done");
+    provisioner.end_all().await.unwrap();
+    let first = provisioner.create(&order("p-1")).await.unwrap();
+    let other_pool = Order { pool: PoolName::new("q").unwrap(), ..order("q-1") };
+    let second = provisioner.create(&other_pool).await.unwrap();
+    provisioner.end_all().await.unwrap();
+    assert!(!is_alive(&first) && !is_alive(&second));
 }
 
 #[tokio::test]

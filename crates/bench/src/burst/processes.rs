@@ -36,7 +36,7 @@ pub enum StorePlace {
 /// How the processes are started; known to the command line.
 pub trait Programs {
     /// A server on a free loopback port, with its store there. A line that it writes to standard error has its
-    /// `http://` address; warnings may come before.
+    /// `http://` address; warnings may come before. It ends with its standard input.
     fn server(&self, place: &StorePlace) -> Command;
 
     /// A process that calls [`simulated_workers`](super::simulated_workers).
@@ -59,7 +59,7 @@ impl Process {
         ready: impl Fn(&str) -> Option<T>,
     ) -> Result<(Self, T), BurstError> {
         let failed = failed(what);
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
         let stderr = child.as_mut().ok().and_then(|child| child.stderr.take());
         let process = Self(child.map_err(&failed)?);
         let mut stderr = BufReader::new(stderr.ok_or_else(|| failed(io::ErrorKind::BrokenPipe.into()))?);

@@ -63,14 +63,16 @@ pub async fn dev(dev: &Dev, format: Format) -> Result<(), CommandError> {
     server.announce(&dev.data.display().to_string(), format)?;
     tokio::select! {
         error = fleet.first_to_give_up() => {
+            // Why it gave up says more than that its machines are hard to end.
+            let _ = server.end_machines().await;
             server.end().await;
             return Err(error);
         }
         () = interrupted() => {}
     }
-    let left = leave(fleet).await;
+    let (machines, left) = tokio::join!(server.end_machines(), leave(fleet));
     server.end().await;
-    left
+    machines.and(left)
 }
 
 fn capacity(dev: &Dev) -> Capacity {

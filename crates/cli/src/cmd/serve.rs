@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use volley_api::TlsFiles;
+use volley_control::pools::Lifetime;
 use volley_store::redis::RedisTls;
 
 use crate::command_error::CommandError;
-use crate::fleet::interrupted;
+use crate::fleet::{interrupted, stdin_ended};
 use crate::output::Format;
 use crate::server::{Guard, RunningServer, ServerFlags, StoreChoice};
 
@@ -45,6 +46,9 @@ pub struct Serve {
     /// Listen where others can reach it although there are no tokens or no TLS.
     #[arg(long, env = "VOLLEY_INSECURE")]
     insecure: bool,
+    /// End when standard input does: for a program that starts this one as its child.
+    #[arg(long)]
+    end_with_stdin: bool,
     #[command(flatten)]
     flags: ServerFlags,
 }
@@ -97,9 +101,13 @@ pub async fn serve(serve: &Serve, format: Format) -> Result<(), CommandError> {
         None => StoreChoice::Folder(serve.data.clone()),
     };
     let name = store.name();
-    let server = RunningServer::start_guarded(serve.listen, store, &serve.flags, serve.guard()).await?;
+    let server = RunningServer::start_guarded(serve.listen, store, &serve.flags, serve.guard(), Lifetime::OfMachines);
+    let server = server.await?;
     server.announce(&name, format)?;
-    interrupted().await;
+    tokio::select! {
+        () = interrupted() => {}
+        () = stdin_ended(serve.end_with_stdin) => {}
+    }
     server.end().await;
     Ok(())
 }

@@ -11,7 +11,7 @@ use volley_model::{Bytes, Capacity, CpuMilli, GpuRequest, PoolName, Worker as Of
 use volley_wire::access::ServerAccess;
 
 use crate::command_error::CommandError;
-use crate::fleet::{Fleet, interrupted};
+use crate::fleet::{Fleet, interrupted, stdin_ended};
 use crate::output::{self, Format};
 use crate::runtime_flags::RuntimeFlags;
 
@@ -45,6 +45,9 @@ pub struct Worker {
     /// Show metrics at /metrics of this address; port 0 picks a free one.
     #[arg(long, value_name = "ADDRESS", env = "VOLLEY_WORKER_METRICS")]
     metrics: Option<SocketAddr>,
+    /// End, and what it runs, when standard input does: for a program that starts this one as its child.
+    #[arg(long)]
+    end_with_stdin: bool,
     #[command(flatten)]
     runtime: RuntimeFlags,
 }
@@ -80,6 +83,12 @@ pub async fn worker(flags: &Worker, access: &ServerAccess, format: Format) -> Re
     tokio::select! {
         gave_up = gave_up => gave_up,
         () = interrupted() => leave(fleet).await,
+        () = stdin_ended(flags.end_with_stdin) => {
+            // Who started it is gone, and nobody would take its containers back: they are killed.
+            fleet.ask_to_leave();
+            fleet.ask_to_leave();
+            fleet.left().await
+        }
     }
 }
 

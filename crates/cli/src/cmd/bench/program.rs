@@ -78,12 +78,19 @@ impl StoreFlags {
 /// A server on a free port.
 pub(super) fn server(place: &StorePlace) -> Command {
     let mut command = Command::new(OWN_PROGRAM);
-    command.args(["--output", "table", "serve", "--listen", "127.0.0.1:0"]);
+    command.args(["--output", "table", "serve", "--end-with-stdin", "--listen", "127.0.0.1:0"]);
     match place {
         StorePlace::Folder(data) => command.arg("--data").arg(data),
         // A password belongs into no list of processes.
         StorePlace::Redis { url, cell } => command.env("VOLLEY_STORE", url).args(["--cell", cell]),
     };
+    command
+}
+
+/// A command against a server, with its results as JSON.
+pub(super) fn command(server: &str, words: &[&str]) -> Command {
+    let mut command = Command::new(OWN_PROGRAM);
+    command.args(["--server", server, "--output", "json"]).args(words).stdin(std::process::Stdio::null());
     command
 }
 
