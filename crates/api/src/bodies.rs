@@ -233,6 +233,8 @@ pub(crate) struct Worker {
     finished: u64,
     /// Limits that it could not set up, in words.
     notes: Vec<String>,
+    /// Why it was cordoned by itself, if it was: it failed several different specs in a row.
+    quarantine: Option<String>,
 }
 
 impl From<&WorkerRecord> for Worker {
@@ -249,6 +251,7 @@ impl From<&WorkerRecord> for Worker {
             containers: record.containers,
             finished: record.finished,
             notes: worker.notes.clone(),
+            quarantine: record.quarantine.clone(),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! time of each request by its route. Knows no metric's name.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,8 +17,8 @@ use http::{Method, StatusCode};
 use tokio::net::TcpListener;
 use volley_control::Control;
 use volley_control::ledger::{Amounts, Answer, Overview, Query};
-use volley_control::metrics::{FleetMetrics, ServerMetrics, WorkerMetrics};
-use volley_model::Timestamp;
+use volley_control::metrics::{FleetMetrics, MachineMetrics, ServerMetrics, WorkerMetrics};
+use volley_model::{ScaleState, Timestamp};
 
 use crate::problem::Problem;
 use crate::server::BindError;
@@ -36,10 +37,12 @@ pub(crate) async fn text(control: &Control) -> Result<Response, Problem> {
     metrics.store.reads.raise_to(stats.reads);
     metrics.store.transactions.raise_to(stats.transactions);
     let streams = control.streams_held();
+    let machines = control.machines().await?;
     let text = metrics.text(|fleet| {
         fleet.streams.set(streams as f64);
         set_containers(fleet, &overview);
         set_pools(fleet, &overview);
+        set_machines(&fleet.machines, &machines);
     });
     Ok(([(CONTENT_TYPE, OPEN_METRICS)], text).into_response())
 }
@@ -79,6 +82,30 @@ fn set_pools(fleet: &FleetMetrics, overview: &Overview) {
     fleet.memory.set_all(parts(|amounts| amounts.memory_bytes, 1.0));
     fleet.slots.set_all(parts(|amounts| amounts.slots, 1.0));
     fleet.gpus.set_all(parts(|amounts| amounts.gpu_milli, 1000.0));
+}
+
+fn set_machines(metrics: &MachineMetrics, state: &ScaleState) {
+    let (mut stages, mut costs) = (BTreeMap::new(), BTreeMap::new());
+    let (mut boots, mut quarantined) = (BTreeMap::new(), BTreeMap::new());
+    for machine in &state.machines {
+        let (record, pool) = (&machine.record, machine.record.pool.as_str());
+        *stages.entry([pool, record.stage.name()]).or_insert(0.0) += 1.0;
+        *costs.entry([pool]).or_insert(0.0) += record.cost_per_hour.0 as f64 / 1e6;
+        if record.stage.is_in_flight() {
+            let seconds = state.now.since(record.requested_at).0 as f64 / 1000.0;
+            let longest = boots.entry([pool]).or_insert(seconds);
+            *longest = seconds.max(*longest);
+        }
+        *quarantined.entry([pool]).or_insert(0.0) += f64::from(machine.worker.is_some_and(|worker| worker.quarantined));
+    }
+    metrics.machines.set_all(stages);
+    metrics.cost_per_hour.set_all(costs);
+    metrics.oldest_boot.set_all(boots);
+    metrics.workers_quarantined.set_all(quarantined);
+    metrics.pools_failing.set_all(state.standings.iter().flat_map(|standing| {
+        let (pool, waits) = (standing.pool.as_str(), standing.retry_at > state.now);
+        [([pool, "waits"], f64::from(waits)), ([pool, "quarantined"], f64::from(standing.quarantined))]
+    }));
 }
 
 /// Notes how long a request took until its answer began.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use volley_engine::FleetView;
 use volley_ledger::{
     Answer, ApplyPool, Attach, AttachRefusal, CloseSession, Detach, Heartbeat, Hint, InventoryItem, OpenSession,
@@ -76,6 +76,7 @@ pub struct Control {
     pub(crate) ending: watch::Sender<bool>,
     turns_end: Mutex<Option<JoinHandle<()>>>,
     loops: Mutex<Vec<JoinHandle<()>>>,
+    scaling: Mutex<Option<AbortHandle>>,
 }
 
 impl Control {
@@ -110,6 +111,7 @@ impl Control {
             ending: watch::channel(false).0,
             turns_end: Mutex::default(),
             loops: Mutex::default(),
+            scaling: Mutex::default(),
         });
         control.open_session().await?;
         let mut tasks = vec![
@@ -120,7 +122,9 @@ impl Control {
             tokio::spawn(Arc::clone(&control).heartbeat_loop()),
         ];
         if let Some(options) = control.options.scale.clone() {
-            tasks.push(tokio::spawn(Arc::clone(&control).scale_loop(options)));
+            let scaling = tokio::spawn(Arc::clone(&control).scale_loop(options));
+            *control.scaling.lock().unwrap_or_else(PoisonError::into_inner) = Some(scaling.abort_handle());
+            tasks.push(scaling);
         }
         control.loops.lock().unwrap_or_else(PoisonError::into_inner).extend(tasks);
         let turns = tokio::spawn(Arc::clone(&control).turn_loop());
@@ -128,6 +132,13 @@ impl Control {
         // A restarted server looks at what waited.
         control.arrivals.add(0);
         Ok(control)
+    }
+
+    /// Buys and destroys no more machines; all else goes on.
+    pub fn stop_scaling(&self) {
+        if let Some(scaling) = &*self.scaling.lock().unwrap_or_else(PoisonError::into_inner) {
+            scaling.abort();
+        }
     }
 
     /// Lets the turn that is under way finish, ends the loops and gives the session's claims back.

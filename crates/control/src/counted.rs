@@ -1,9 +1,10 @@
 //! What the loops count: which of the metrics' labels a claim, a refusal, a report or an end
 //! has. Knows nothing of how metrics are shown.
 
-use volley_ledger::{Order, SweepReply, Taken, Verdict};
-use volley_metrics::{TurnMetrics, WorkMetrics};
-use volley_model::{Claimed, FleetChanges, Outcome, Progress, Refusal, Timestamp};
+use volley_ledger::{MachineSaid, Order, ProvisionRefusal, SweepReply, Taken, Verdict};
+use volley_metrics::{ScaleMetrics, TurnMetrics, WorkMetrics};
+use volley_model::{Claimed, FleetChanges, Outcome, Progress, Refusal, RetireCause, Timestamp};
+use volley_pools::ProvisionError;
 
 use crate::ControlError;
 
@@ -108,4 +109,43 @@ pub(crate) fn on_submit(metrics: &WorkMetrics, answer: &Result<volley_ledger::Su
         Err(_) => "refused",
     };
     metrics.submissions.add_one([result]);
+}
+
+/// Records of machines were written, or not.
+pub(crate) fn on_purchase(metrics: &ScaleMetrics, verdicts: &[Result<(), ProvisionRefusal>]) {
+    let bought = verdicts.iter().filter(|verdict| verdict.is_ok()).count();
+    for (what, count) in [("bought", bought), ("refused", verdicts.len() - bought)] {
+        if count > 0 {
+            metrics.machines.add([what], count as u64);
+        }
+    }
+}
+
+/// A provisioner said what became of a machine.
+pub(crate) fn on_machine(metrics: &ScaleMetrics, said: &MachineSaid) {
+    metrics.machines.add_one([match said {
+        MachineSaid::Created { .. } => "made",
+        MachineSaid::Failed { .. } => "failed",
+        MachineSaid::Destroyed => "destroyed",
+    }]);
+}
+
+/// The label of why a machine is given up.
+pub(crate) fn given_up(why: RetireCause) -> &'static str {
+    match why {
+        RetireCause::Idle => "idle",
+        RetireCause::BootLimit => "boot_limit",
+        RetireCause::Lost => "lost",
+        RetireCause::Drained => "drained",
+        RetireCause::Quarantined => "quarantined",
+    }
+}
+
+/// The label of how a call to a provisioner ended.
+pub(crate) fn called<T>(answer: &Result<T, ProvisionError>) -> &'static str {
+    match answer {
+        Ok(_) => "done",
+        Err(ProvisionError::Refused { .. }) => "refused",
+        Err(ProvisionError::Unknown { .. }) => "unknown",
+    }
 }

@@ -7,13 +7,16 @@ use std::sync::Arc;
 use volley_engine::explain::{ClassOutlook, explain};
 use volley_engine::scale::{PoolProspect, Purchase, ShapeOutlook, prospects};
 use volley_engine::{FleetView, Plan, PlanInput, plan, plan_scale};
-use volley_ledger::{Answer, NotFound, Query, Scope, score_of};
+use volley_ledger::{Answer, NotFound, Query, Scope, SubmitRefusal, score_of};
 use volley_model::{
-    ArrivalNumber, ClaimNumber, Claimed, ContainerId, Cost, Demand, GroupId, Nonce, Placement, PoolName, ScaleState,
-    Score, Shape, ShapeHash, Submission, Timestamp, WaitReason, WorkerId,
+    ArrivalNumber, ClaimNumber, Claimed, ContainerId, Cost, Demand, GroupId, Nonce, Placement, PoolName, Run,
+    ScaleState, Score, Shape, ShapeHash, Submission, Timestamp, WaitReason, WorkerId,
 };
 
 use crate::{Control, ControlError};
+
+/// Tenants of one read.
+const TENANTS_PAGE: u32 = 1_000;
 
 /// What of the fleet could serve a container that waits, and what is done about it. Nothing for one that does not.
 #[derive(Debug, Clone)]
@@ -31,6 +34,8 @@ pub struct Explanation {
 /// What would become of a submission.
 #[derive(Debug, Clone, Default)]
 pub struct DryRun {
+    /// Why the store would turn it down now: then nothing is placed and nothing bought.
+    pub refused: Option<String>,
     /// Each run of alike containers, in the submission's order.
     pub runs: Vec<RunOutlook>,
     /// What would be bought for it, beyond what is bought anyway.
@@ -66,13 +71,12 @@ impl Control {
             return Err(not_found().into());
         };
         let record = *record;
-        let state = self.scale_state().await?;
+        let mut view = self.observer.lock().await;
+        let (state, _) = self.scale_state_of(&mut view).await?;
         let mut explanation = Explanation { now: state.now, classes: Vec::new(), pools: Vec::new(), outlook: None };
         let Some(waiting) = record.waiting else { return Ok(explanation) };
         let shape = Shape::of(&record.tenant, &record.spec);
         let hash = shape.hash();
-        let mut view = self.observer.lock().await;
-        self.refresh(&mut view).await?;
         explanation.classes = explain(&view, &shape);
         let demand = state.demand.iter().find(|demand| demand.hash == hash).cloned();
         let alone = || Demand { hash, shape: Arc::new(shape), since: waiting.since, runs: vec![(Score(0), 1)] };
@@ -84,10 +88,38 @@ impl Control {
 
     /// What would become of a submission. Changes nothing.
     pub async fn dry_run(&self, submission: &Submission) -> Result<DryRun, ControlError> {
-        let state = self.scale_state().await?;
+        if let Some(refusal) = self.over_quota(submission).await? {
+            let alone =
+                |run: &Run| RunOutlook { count: run.count.into(), unplaced: run.count.into(), ..RunOutlook::default() };
+            let runs = submission.runs.iter().map(alone).collect();
+            return Ok(DryRun { refused: Some(refusal.to_string()), runs, ..DryRun::default() });
+        }
         let mut view = self.observer.lock().await;
-        self.refresh(&mut view).await?;
+        let (state, _) = self.scale_state_of(&mut view).await?;
         Ok(Trial::new(&view, &state, submission).outlook(self.options.seed, self.options.hold_after))
+    }
+}
+
+impl Control {
+    /// Why a submission is more than its tenant may have waiting. Its rate only delays it.
+    async fn over_quota(&self, submission: &Submission) -> Result<Option<SubmitRefusal>, ControlError> {
+        let asked = submission.runs.iter().map(|run| u64::from(run.count)).sum();
+        let mut after = None;
+        loop {
+            let Answer::Tenants { tenants, more } = self.read(Query::Tenants { after, max: TENANTS_PAGE }).await?
+            else {
+                return Ok(None);
+            };
+            if let Some(record) = tenants.iter().find(|record| record.tenant.name == submission.tenant) {
+                let (tenant, waiting) = (submission.tenant.clone(), record.waiting);
+                let limit = record.tenant.backlog_max.filter(|limit| waiting + asked > *limit);
+                return Ok(limit.map(|limit| SubmitRefusal::TenantBacklogFull { tenant, waiting, limit, asked }));
+            }
+            match tenants.last().filter(|_| more) {
+                Some(last) => after = Some(last.tenant.name.clone()),
+                None => return Ok(None),
+            }
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use volley_model::{Pool, ScaleLead, ScaleState, WorkerId};
 use volley_pools::Provisioners;
 use volley_store::{StoreError, StoreExt};
 
-use crate::Control;
+use crate::{Control, counted};
 
 mod calls;
 
@@ -29,6 +29,9 @@ const RECORDS_MAX: usize = 1_000;
 const ANSWERS_MAX: usize = 1_000;
 /// Between two looks at the least: turns that find no room come faster, and must not be slowed.
 const LOOK_GAP: Duration = Duration::from_millis(100);
+/// Most reads of state and fleet until both are of one instant: commits of several servers come every few milliseconds,
+/// a read takes less than one.
+const READS_MAX: u32 = 16;
 /// Longest part of a pool's name in a machine's: the rest is random.
 const NAME_PART_MAX: usize = 40;
 
@@ -57,7 +60,7 @@ impl ScaleOptions {
 impl Control {
     pub(crate) async fn scale_loop(self: Arc<Self>, options: ScaleOptions) {
         let (sender, mut answers) = mpsc::channel(ANSWERS_MAX);
-        let mut calls = Calls::new(options.clone(), sender);
+        let mut calls = Calls::new(options.clone(), self.options.metrics.scale.clone(), sender);
         let mut ticks = tokio::time::interval(options.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard = Vec::new();
@@ -90,6 +93,7 @@ impl Control {
             calls.forget();
             return Ok(());
         };
+        let started = std::time::Instant::now();
         self.note(lead, calls, heard).await?;
         // Only what is read after the lead was taken is sure to have all that was bought before.
         let (plan, state, pools) = self.plan_now().await?;
@@ -97,6 +101,7 @@ impl Control {
         let bought = self.buy(lead, &plan, &pools).await?;
         let state = if bought || !plan.retirements.is_empty() { self.scale_state().await? } else { state };
         calls.begin(&state, &pools);
+        self.options.metrics.scale.looks.observe(["all"], started.elapsed());
         Ok(())
     }
 
@@ -119,12 +124,33 @@ impl Control {
         }
     }
 
-    async fn plan_now(&self) -> Result<(ScalePlan, ScaleState, Vec<Pool>), StoreError> {
+    /// The state and the view of one instant; or not, when the fleet changed between each two reads of many. Between
+    /// two instants a container may be placed and a machine register: it would be counted as waiting beside a worker
+    /// without room, and one machine too many be bought.
+    pub(crate) async fn scale_state_of(&self, view: &mut FleetView) -> Result<(ScaleState, bool), StoreError> {
+        for _ in 1..READS_MAX {
+            let state = self.scale_state().await?;
+            if state.at == view.version() {
+                return Ok((state, true));
+            }
+            self.refresh(view).await?;
+        }
         let state = self.scale_state().await?;
-        // The view after the state: a machine that registers in between is counted once, as a worker.
+        let of_one_instant = state.at == view.version();
+        Ok((state, of_one_instant))
+    }
+
+    async fn plan_now(&self) -> Result<(ScalePlan, ScaleState, Vec<Pool>), StoreError> {
         let mut view = self.observer.lock().await;
-        self.refresh(&mut view).await?;
+        let (state, of_one_instant) = self.scale_state_of(&mut view).await?;
+        if !of_one_instant {
+            // What was placed in between would be bought for. There is another look soon.
+            tracing::debug!("the fleet changes too fast to be looked at: nothing is bought or given up");
+            return Ok((ScalePlan::default(), state, view.pools().cloned().collect()));
+        }
+        let started = std::time::Instant::now();
         let plan = plan_scale(&view, &state);
+        self.options.metrics.scale.looks.observe(["plan"], started.elapsed());
         Ok((plan, state, view.pools().cloned().collect()))
     }
 
@@ -138,6 +164,7 @@ impl Control {
         if notes.is_empty() {
             return Ok(());
         }
+        notes.iter().for_each(|(_, said)| counted::on_machine(&self.options.metrics.scale, said));
         let op = NoteMachines { session: lead.session, term: lead.term, notes, jitter: self.jitter() };
         log_refusal(self.store.call(op).await?);
         Ok(())
@@ -146,6 +173,7 @@ impl Control {
     async fn retire(&self, lead: ScaleLead, plan: &ScalePlan) -> Result<(), StoreError> {
         for machines in plan.retirements.chunks(RECORDS_MAX) {
             for (worker, why) in machines {
+                self.options.metrics.scale.given_up.add_one([counted::given_up(*why)]);
                 tracing::info!(%worker, %why, "a machine is given up");
             }
             let (machines, jitter) = (machines.to_vec(), self.jitter());
@@ -168,6 +196,7 @@ impl Control {
         for machines in machines.chunks(RECORDS_MAX) {
             let op = Provision { session: lead.session, term: lead.term, machines: machines.to_vec() };
             let verdicts = log_refusal(self.store.call(op).await?).unwrap_or_default();
+            counted::on_purchase(&self.options.metrics.scale, &verdicts);
             let refused = verdicts.iter().filter_map(|verdict| verdict.err());
             // It is planned again in the next look, by what is true then.
             refused.for_each(|refusal: ProvisionRefusal| tracing::debug!(%refusal, "a purchase was refused"));

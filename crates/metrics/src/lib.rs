@@ -5,12 +5,14 @@
 mod instruments;
 mod page;
 mod process;
+mod scale;
 mod server;
 mod table;
 mod worker;
 
 pub use instruments::{Count, Counts, Histogram, Histograms, Value, Values};
 pub use page::page;
+pub use scale::{MachineMetrics, ScaleMetrics};
 pub use server::{FleetMetrics, RequestMetrics, ServerMetrics, StoreMetrics, TurnMetrics, WorkMetrics};
 pub use table::{Kind, Label, Metric, Of};
 pub use worker::{AttemptMetrics, LinkMetrics, WorkerMetrics};

@@ -8,6 +8,7 @@ use prometheus_client::registry::Registry;
 
 use crate::instruments::{Count, Counts, Histogram, Histograms, Value, Values};
 use crate::process::ProcessMetrics;
+use crate::scale::{MachineMetrics, ScaleMetrics};
 use crate::table::{Metric, Table};
 
 /// All metrics of a server. Each part is handed to the room that counts.
@@ -18,6 +19,8 @@ pub struct ServerMetrics {
     pub store: StoreMetrics,
     /// Submissions, reports, heartbeats, sweeps.
     pub work: WorkMetrics,
+    /// Machines bought and given up.
+    pub scale: ScaleMetrics,
     /// Requests to the port.
     pub requests: RequestMetrics,
     /// The state of the whole cell, set at each read.
@@ -39,11 +42,12 @@ impl Default for ServerMetrics {
         let turn = TurnMetrics::register(&mut table);
         let store = StoreMetrics::register(&mut table);
         let work = WorkMetrics::register(&mut table);
+        let scale = ScaleMetrics::register(&mut table);
         let fleet = FleetMetrics::register(&mut table);
         let requests = RequestMetrics::register(&mut table);
         let process = ProcessMetrics::register(&mut table);
         let (registry, metrics) = (Mutex::new(table.registry), table.metrics);
-        Self { turn, store, work, requests, fleet, process, registry, metrics }
+        Self { turn, store, work, scale, requests, fleet, process, registry, metrics }
     }
 }
 
@@ -253,6 +257,7 @@ pub struct FleetMetrics {
     pub holds: Values<1>,
     pub sessions: Value,
     pub streams: Value,
+    pub machines: MachineMetrics,
 }
 
 impl FleetMetrics {
@@ -302,6 +307,7 @@ impl FleetMetrics {
             holds: table.values("holds", "", [pool], "Workers on which room is kept for work that waited long."),
             sessions: table.value("sessions", "", "Live servers of the cell."),
             streams: table.value("streams", "", "Streams of workers that this server holds."),
+            machines: MachineMetrics::register(table),
         }
     }
 }

@@ -20,12 +20,16 @@ fn every_name_is_on_the_page() {
     server.turn.phase.observe(["plan"], Duration::from_micros(70));
     server.turn.refusals.add_one(["no_capacity"]);
     server.turn.batch.observe(3.0);
+    server.scale.machines.add_one(["bought"]);
+    server.scale.calls.observe(["create", "done"], Duration::from_secs(2));
     server.turn.queue_wait.observe([], Duration::from_millis(3));
     server.requests.time.observe(["/v1/containers", "POST", "2xx"], Duration::from_millis(1));
     let text = server.text(|fleet| {
         fleet.accepted.raise_to(7);
         fleet.workers.set_all([(["default", "ready"], 2.0)]);
         fleet.cpu.set_all([(["default", "total"], 4.5)]);
+        fleet.machines.machines.set_all([(["burst", "booting"], 3.0)]);
+        fleet.machines.oldest_boot.set_all([(["burst"], 1.5)]);
     });
     let worker = WorkerMetrics::default();
     worker.attempts.held.set(1.0);
@@ -36,6 +40,8 @@ fn every_name_is_on_the_page() {
     assert!(text.contains("volley_turn_phase_seconds_bucket{le=\"0.0001\",phase=\"plan\"} 1"), "{text}");
     assert!(text.contains("volley_containers_accepted_total 7\n"), "{text}");
     assert!(text.contains("volley_pool_cpu_cores{pool=\"default\",part=\"total\"} 4.5\n"), "{text}");
+    assert!(text.contains("volley_machines{pool=\"burst\",stage=\"booting\"} 3.0\n"), "{text}");
+    assert!(text.contains("volley_scale_machines_total{what=\"bought\"} 1\n"), "{text}");
     assert!(text.ends_with("# EOF\n"));
 }
 

@@ -156,7 +156,7 @@ fn prospect(prospect: &PoolProspect, now: Option<Timestamp>) -> Value {
 fn dry_run(dry: &DryRun) -> Value {
     let unplaced: u64 = dry.runs.iter().map(|run| run.unplaced).sum();
     json!({
-        "version": 1, "runs": dry.runs.iter().map(run_of).collect::<Vec<_>>(), "unplaced": unplaced,
+        "version": 1, "refused": dry.refused, "runs": dry.runs.iter().map(run_of).collect::<Vec<_>>(), "unplaced": unplaced,
         "purchases": dry.purchases.iter().map(purchase).collect::<Vec<_>>(),
         "cost_per_hour": dry.cost_per_hour.to_string(),
     })

@@ -32,7 +32,8 @@ pub async fn plan(plan: &Plan, client: &Client, format: Format) -> Result<(), Co
 }
 
 fn plan_lines(reply: &Value) -> Vec<String> {
-    let mut lines = Vec::new();
+    let mut lines: Vec<String> =
+        reply["refused"].as_str().map(|why| format!("would be refused: {why}")).into_iter().collect();
     for run in rows(reply, "runs") {
         let count = words::count(run["count"].as_u64().unwrap_or(0), "container", "containers");
         lines.push(format!("{count}:"));

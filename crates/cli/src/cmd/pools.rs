@@ -29,7 +29,7 @@ enum Action {
     },
     /// Create or change a pool: shows what changes, then changes it.
     Apply {
-        /// The pool as JSON (docs/pools.md), or a list of pools.
+        /// One pool, or several, as JSON or, in a file named *.toml, as TOML with [[pools]] (docs/pools.md).
         file: PathBuf,
         /// Only show what would change.
         #[arg(long)]
@@ -184,14 +184,30 @@ async fn present(name: &str, client: &Client) -> Result<(Value, u64), CommandErr
     }
 }
 
+/// The records in a file: one, a list, or the list `pools`; not checked yet.
+fn records(text: &str, toml: bool) -> Result<Vec<Value>, String> {
+    let value: Value = if toml {
+        toml::from_str(text).map_err(|error: toml::de::Error| {
+            let line = error.span().map(|span| 1 + text[..span.start].matches('\n').count());
+            format!("{}{}", line.map(|line| format!("line {line}: ")).unwrap_or_default(), error.message())
+        })?
+    } else {
+        serde_json::from_str(text).map_err(|error| error.to_string())?
+    };
+    match value {
+        Value::Array(records) => Ok(records),
+        Value::Object(mut fields) if fields.contains_key("pools") => match fields.remove("pools") {
+            Some(Value::Array(records)) if fields.is_empty() => Ok(records),
+            _ => Err("pools: give a list of pools, and nothing beside it".to_owned()),
+        },
+        one => Ok(vec![one]),
+    }
+}
+
 async fn apply(file: &std::path::Path, dry_run: bool, client: &Client, format: Format) -> Result<(), CommandError> {
     let wrong = |problem: String| CommandError::Usage(format!("{}: {problem}", file.display()));
-    let bytes = std::fs::read(file).map_err(|error| wrong(error.to_string()))?;
-    let value: Value = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
-    let records = match value {
-        Value::Array(records) => records,
-        one => vec![one],
-    };
+    let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
+    let records = records(&text, file.extension().is_some_and(|ending| ending == "toml")).map_err(wrong)?;
     // All are checked before any is changed.
     let pools = records.into_iter().map(pool_from).collect::<Result<Vec<_>, _>>();
     for pool in pools.map_err(|error| wrong(error.to_string()))? {
@@ -239,6 +255,29 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn toml_says_the_same_as_json() {
+        let pool = json!({
+            "name": "a", "max": 3, "cost_per_hour": "0.5", "tenants": ["t"],
+            "provisioner": { "command": "/bin/x", "timeout": "5s" }, "machine": { "cpu": "4", "memory": "8Gi" },
+        });
+        let one = "name = 'a'\nmax = 3\ncost_per_hour = '0.5'\ntenants = ['t']\n\
+            provisioner = { command = '/bin/x', timeout = '5s' }\n[machine]\ncpu = '4'\nmemory = '8Gi'\n";
+        let several = format!("[[pools]]\n{}\n[[pools]]\nname = 'b'\n", one.replace("[machine]", "[pools.machine]"));
+        assert_eq!(records(one, true), Ok(vec![pool.clone()]));
+        assert_eq!(records(&several, true), Ok(vec![pool.clone(), json!({ "name": "b" })]));
+        assert_eq!(records(&json!({ "pools": [pool] }).to_string(), false), Ok(vec![pool.clone()]));
+        assert!(pool_from(pool).is_ok());
+        for (text, says) in [
+            ("name = 'a'\nmax = = 3", "line 2: "),
+            ("pools = 3", "give a list of pools"),
+            ("name = 'a'\n[[pools]]\nname = 'b'", "nothing beside it"),
+        ] {
+            let problem = records(text, true).expect_err(text);
+            assert!(problem.contains(says), "{problem}");
+        }
+    }
 
     #[test]
     fn a_difference_names_what_changes() {

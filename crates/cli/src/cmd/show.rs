@@ -2,22 +2,29 @@
 
 use http::Method;
 use serde_json::{Value, json};
-use volley_model::Bytes;
+use volley_model::{Bytes, Timestamp};
 use volley_wire::client::Client;
 
 use crate::command_error::CommandError;
 use crate::output::{self, Format, rows, text};
+use crate::words;
 
 /// `volley workers`.
 pub async fn workers(client: &Client, format: Format) -> Result<(), CommandError> {
-    let page = all_pages(client, "/v1/workers", "workers").await?;
+    let mut page = all_pages(client, "/v1/workers", "workers").await?;
+    // Machines after workers: one that registers in between is shown twice rather than not at all.
+    let pools = client.json(Method::GET, "/v1/pools", None).await?;
+    let coming: Vec<Value> = rows(&pools, "pools").flat_map(coming).collect();
     match format {
-        Format::Json => output::write_json_object(&page)?,
+        Format::Json => {
+            page["provisioning"] = coming.into();
+            output::write_json_object(&page)?;
+        }
         Format::Quiet => output::write_lines(rows(&page, "workers").map(|row| text(&row["id"])))?,
         Format::Table => {
             let header =
                 ["id", "pool", "status", "containers", "cpu free", "memory free", "slots free", "gpus free", "notes"];
-            output::write_table(&header, rows(&page, "workers").map(worker))?;
+            output::write_table(&header, rows(&page, "workers").map(worker).chain(coming.iter().map(machine)))?;
         }
     }
     Ok(())
@@ -38,6 +45,29 @@ pub async fn all_pages(client: &Client, path: &str, name: &str) -> Result<Value,
     }
 }
 
+/// A pool's machines on their way: they will be workers of these names.
+fn coming(pool: &Value) -> impl Iterator<Item = Value> {
+    let on_way = |machine: &&Value| matches!(machine["stage"].as_str(), Some("requested" | "booting"));
+    let told = |machine: &Value| {
+        json!({
+            "id": machine["worker"], "pool": pool["pool"]["name"], "status": "provisioning", "stage": machine["stage"],
+            "machine": machine["machine"], "requested_at_ms": machine["requested_at_ms"],
+            "capacity": pool["pool"]["machine"],
+        })
+    };
+    rows(pool, "machines").filter(on_way).map(told)
+}
+
+/// The line of a machine on its way, under the headings of the workers.
+fn machine(row: &Value) -> Vec<String> {
+    let offers = |field: &str| format!("0 of {}", text(&row["capacity"][field]));
+    let since = row["requested_at_ms"].as_u64().map(|at| words::moment(Timestamp(at))).unwrap_or_default();
+    let note = format!("{}; bought at {since}", text(&row["stage"]));
+    let (cpu, memory, slots) = (offers("cpu"), offers("memory"), offers("slots"));
+    let status = text(&row["status"]);
+    vec![text(&row["id"]), text(&row["pool"]), status, "0".to_owned(), cpu, memory, slots, String::new(), note]
+}
+
 fn worker(row: &Value) -> Vec<String> {
     let (free, capacity) = (&row["free"], &row["capacity"]);
     let of = |words: fn(u64) -> String, name: &str| {
@@ -48,7 +78,8 @@ fn worker(row: &Value) -> Vec<String> {
     if row["connected"] != true && matches!(status.as_str(), "ready" | "cordoned" | "draining") {
         status.push_str(", not connected");
     }
-    let notes: Vec<String> = rows(row, "notes").map(text).collect();
+    let quarantine = row["quarantine"].as_str().map(|why| format!("in quarantine: {why}; 'volley uncordon' opens it"));
+    let notes: Vec<String> = quarantine.into_iter().chain(rows(row, "notes").map(text)).collect();
     vec![
         text(&row["id"]),
         text(&row["pool"]),

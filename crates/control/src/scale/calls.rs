@@ -9,10 +9,12 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use volley_ledger::MachineSaid;
+use volley_metrics::ScaleMetrics;
 use volley_model::{Pool, PoolName, Provisioning, ScaleState, Stage, WorkerId};
 use volley_pools::{Listed, Order, ProvisionError, Provisioner};
 
 use super::ScaleOptions;
+use crate::counted;
 
 /// The wait before a call whose outcome is unknown is made again; doubles up to [`AGAIN_MAX`].
 const AGAIN: Duration = Duration::from_secs(1);
@@ -28,6 +30,7 @@ pub(super) enum Answered {
 /// All calls of this server.
 pub(super) struct Calls {
     options: ScaleOptions,
+    metrics: ScaleMetrics,
     answers: mpsc::Sender<Answered>,
     /// Ends with the loop.
     tasks: JoinSet<()>,
@@ -42,9 +45,10 @@ pub(super) struct Calls {
 }
 
 impl Calls {
-    pub(super) fn new(options: ScaleOptions, answers: mpsc::Sender<Answered>) -> Self {
+    pub(super) fn new(options: ScaleOptions, metrics: ScaleMetrics, answers: mpsc::Sender<Answered>) -> Self {
         Self {
             options,
+            metrics,
             answers,
             tasks: JoinSet::new(),
             under_way: BTreeSet::new(),
@@ -147,9 +151,11 @@ impl Calls {
             let order = Order::of(&listed.worker, pool, elastic);
             let handle = listed.handle.clone();
             let provisioner = self.options.provisioners.of(&elastic.provisioner);
+            let metrics = self.metrics.clone();
+            metrics.machines.add_one(["unknown"]);
             self.spawn(pool, &listed.worker, async move {
                 // Its record is none or another machine's: there is nothing to note. It is listed again when it fails.
-                if let Err(error) = provisioner.destroy(&order, Some(&handle)).await {
+                if let Err(error) = timed(&metrics, "destroy", provisioner.destroy(&order, Some(&handle))).await {
                     tracing::warn!(worker = %order.worker, %error, "it could not be destroyed");
                 }
                 None
@@ -161,13 +167,14 @@ impl Calls {
         let Some(elastic) = &pool.elastic else { return };
         let order = Order::of(&record.worker, pool, elastic);
         let provisioner = self.options.provisioners.of(&elastic.provisioner);
+        let metrics = self.metrics.clone();
         self.spawn(pool, &record.worker, async move {
-            match provisioner.create(&order).await {
+            match timed(&metrics, "create", provisioner.create(&order)).await {
                 Ok(handle) => Some(MachineSaid::Created { handle }),
                 Err(ProvisionError::Refused { reason }) => Some(MachineSaid::Failed { reason }),
                 Err(error @ ProvisionError::Unknown { .. }) => {
                     tracing::warn!(worker = %order.worker, %error, "asked again whether a machine was made");
-                    found_out(&*provisioner, &order).await
+                    found_out(&metrics, &*provisioner, &order).await
                 }
             }
         });
@@ -177,8 +184,9 @@ impl Calls {
         let Some(elastic) = &pool.elastic else { return };
         let order = Order::of(&record.worker, pool, elastic);
         let provisioner = self.options.provisioners.of(&elastic.provisioner);
+        let metrics = self.metrics.clone();
         self.spawn(pool, &record.worker, async move {
-            match provisioner.destroy(&order, None).await {
+            match timed(&metrics, "destroy", provisioner.destroy(&order, None)).await {
                 Ok(()) => Some(MachineSaid::Destroyed),
                 Err(error) => {
                     tracing::warn!(worker = %order.worker, %error, "a machine could not be destroyed; tried again");
@@ -201,8 +209,9 @@ impl Calls {
         self.listed.insert(pool.name.clone(), None);
         let provisioner = self.options.provisioners.of(&elastic.provisioner);
         let (answers, name, options) = (self.answers.clone(), pool.name.clone(), elastic.options.clone());
+        let metrics = self.metrics.clone();
         self.tasks.spawn(async move {
-            let found = provisioner.list(&name, &options).await;
+            let found = timed(&metrics, "list", provisioner.list(&name, &options)).await;
             let found =
                 found.inspect_err(|error| tracing::warn!(pool = %name, %error, "machines were not listed")).ok();
             // Nobody listens any more: the loop has ended.
@@ -232,10 +241,22 @@ impl Calls {
 
 /// Whether an order's machine is there after all. `None` when that is not known either, or it is not: then it is asked
 /// for again, with the same id.
-async fn found_out(provisioner: &dyn Provisioner, order: &Order) -> Option<MachineSaid> {
-    let listed = provisioner.list(&order.pool, &order.options).await.ok()?;
+async fn found_out(metrics: &ScaleMetrics, provisioner: &dyn Provisioner, order: &Order) -> Option<MachineSaid> {
+    let listed = timed(metrics, "list", provisioner.list(&order.pool, &order.options)).await.ok()?;
     let found = listed.into_iter().find(|listed| listed.worker == order.worker)?;
     Some(MachineSaid::Created { handle: found.handle })
+}
+
+/// A call, and its time by how it ended.
+async fn timed<T>(
+    metrics: &ScaleMetrics,
+    call: &'static str,
+    answer: impl Future<Output = Result<T, ProvisionError>>,
+) -> Result<T, ProvisionError> {
+    let started = Instant::now();
+    let answer = answer.await;
+    metrics.calls.observe([call, counted::called(&answer)], started.elapsed());
+    answer
 }
 
 fn is_later((at, _): &(Instant, u32)) -> bool {
