@@ -44,6 +44,12 @@ const KINDS: &[Kind] = &[
         rounds_variable: "VOLLEY_SEQUENCES",
         rounds: 20_000,
     },
+    Kind {
+        name: "scale-race",
+        words: &["--package", "volley-control", "--test", "scale_race", "--", "racing_servers", "--nocapture"],
+        rounds_variable: "VOLLEY_RACES",
+        rounds: 200,
+    },
     // Its cases are new each time, whatever the seed; a failure prints the input that it was shrunk to.
     Kind {
         name: "decoders",
