@@ -18,6 +18,7 @@ mod outcome;
 pub(crate) mod processes;
 mod redis;
 mod registered;
+pub(crate) mod scaling;
 mod scene;
 mod servers;
 mod simulated;

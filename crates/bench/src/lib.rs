@@ -8,6 +8,7 @@ pub mod engine;
 pub mod explain;
 pub mod oci;
 mod report;
+pub mod scale;
 pub mod seed;
 mod submit;
 
@@ -17,5 +18,6 @@ pub use engine::{EngineBench, EngineRun, WrongPlan, engine};
 pub use explain::{ExplainBench, ExplainRun, explain};
 pub use oci::{OciBench, OciError, OciPrograms, OciRun, OciWorker, oci};
 pub use report::{Machine, Measure, REPORT_VERSION, Report, ReportError, Runs, Spread, Table};
+pub use scale::{ScaleBench, ScaleError, ScalePrograms, ScaleRun, scale};
 pub use seed::{SeedBench, SeedError, SeedRun, seed};
 pub use submit::Submit;

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BurstRun, EngineRun, ExplainRun, IdleRun, OciRun, SeedRun};
+use crate::{BurstRun, EngineRun, ExplainRun, IdleRun, OciRun, ScaleRun, SeedRun};
 
 /// Grows when a field changes its meaning or goes.
 pub const REPORT_VERSION: u32 = 1;
@@ -64,6 +64,8 @@ pub enum Runs {
     Idle(Vec<IdleRun>),
     /// Of `bench explain`.
     Explain(Vec<ExplainRun>),
+    /// Of `bench scale`.
+    Scale(Vec<ScaleRun>),
     /// Of `bench seed`.
     Seed(Vec<SeedRun>),
     /// Of `bench oci`.
@@ -161,6 +163,9 @@ impl Report {
             Runs::Explain(runs) => {
                 Table { header: ExplainRun::HEADER.to_vec(), rows: runs.iter().map(ExplainRun::cells).collect() }
             }
+            Runs::Scale(runs) => {
+                Table { header: ScaleRun::HEADER.to_vec(), rows: runs.iter().map(ScaleRun::cells).collect() }
+            }
             Runs::Idle(runs) => {
                 Table { header: IdleRun::HEADER.to_vec(), rows: runs.iter().map(IdleRun::cells).collect() }
             }
@@ -180,6 +185,7 @@ impl Report {
             Runs::Engine(runs) => runs.iter().map(|run| (run.case.to_string(), run.measures())).collect(),
             Runs::Burst(runs) => runs.iter().map(|run| (run.case.to_string(), run.measures())).collect(),
             Runs::Explain(runs) => runs.iter().map(|run| (run.to_string(), run.measures())).collect(),
+            Runs::Scale(runs) => runs.iter().map(|run| (run.figure.clone(), run.measures())).collect(),
             Runs::Idle(runs) => runs.iter().map(|run| (run.to_string(), run.measures())).collect(),
             Runs::Seed(runs) => runs.iter().map(|run| (run.case.to_string(), run.measures())).collect(),
             Runs::Oci(runs) => runs.iter().map(|run| (run.case.to_string(), run.measures())).collect(),

@@ -81,6 +81,22 @@ fn an_idle_backlog_is_measured_too() {
 }
 
 #[test]
+fn the_plan_of_the_fleets_size_is_measured_too() {
+    let small = ["--bursts", "20", "--containers", "200", "--shapes", "8", "--pools", "5", "--repetitions", "1"];
+    let report = json(&[&["bench", "scale", "--pairs", "1"], &small[..]].concat());
+    let median = |named: &str| {
+        let mut runs = report["runs"].as_array().expect("a list").iter();
+        let run = runs.find(|run| run["figure"].as_str().is_some_and(|figure| figure.contains(named)));
+        run.unwrap_or_else(|| panic!("no {named} in {report}"))["median"].as_f64().expect("a number")
+    };
+    assert!(median("planned optimally") >= 95.0, "{report}");
+    assert_eq!((median("more than one machine"), median("unserved")), (0.0, 0.0), "{report}");
+    for named in ["plan of 200 waiting", "explain, the command", "plan -n 100, the request", "each pair"] {
+        assert!(median(named) > 0.0, "{report}");
+    }
+}
+
+#[test]
 fn a_steady_rate_is_measured_too() {
     let report = json(&["bench", "burst", "--rate", "200", "--seconds", "1", "--workers", "2", "--shapes", "3"]);
     let run = &report["runs"][0];

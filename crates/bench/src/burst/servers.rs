@@ -104,6 +104,11 @@ impl Running {
         self.servers[0].1.json(Method::GET, path, None).await.map_err(refused)
     }
 
+    /// A change asked of the first server.
+    pub(super) async fn send(&self, method: Method, path: &str, body: &Value) -> Result<Value, BurstError> {
+        self.servers[0].1.json(method, path, Some(body)).await.map_err(refused)
+    }
+
     /// Of all servers together.
     pub(super) fn cpu_ms(&self) -> f64 {
         self.servers.iter().map(|(server, _)| server.cpu_ms()).sum()

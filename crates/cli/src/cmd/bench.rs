@@ -7,6 +7,7 @@ mod explain;
 mod idle;
 mod oci;
 mod program;
+mod scale;
 mod seed;
 
 use std::path::PathBuf;
@@ -42,6 +43,8 @@ enum What {
     Idle(idle::Idle),
     /// How good expected starts are, in simulation; what an explanation and /metrics cost at a real server.
     Explain(explain::Explain),
+    /// How good the plan of the fleet's size is, and what it costs.
+    Scale(scale::Scale),
     /// The published case: a hundred containers onto ten workers, with each batching and one by one.
     Seed(seed::Seed),
     /// Containers from an image through Volley, beside the same OCI runtime called bare; as root.
@@ -84,6 +87,7 @@ pub async fn bench(bench: Bench, format: Format) -> Result<(), CommandError> {
             What::Burst(burst) => burst::run(burst, format).await,
             What::Idle(idle) => idle::run(idle, format).await,
             What::Explain(explain) => explain::run(explain, format).await,
+            What::Scale(scale) => scale::run(scale, format).await,
             What::Seed(seed) => seed::run(seed, format).await,
             What::Oci(oci) => oci::run(oci, format).await,
             What::Compare(compare) => compare::run(&compare, format),
