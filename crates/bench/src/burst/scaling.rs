@@ -19,6 +19,8 @@ const BURST_SHAPES: usize = 16;
 const WORKERS: usize = 64;
 /// Between two looks at whether all has come to rest.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// Nothing more was bought for so long: it has come to rest.
+const SETTLED: Duration = Duration::from_secs(3);
 /// It has to come to rest in so long.
 const SETTLE_MAX: Duration = Duration::from_secs(300);
 
@@ -31,11 +33,11 @@ pub(crate) struct Scaling {
 }
 
 impl Scaling {
-    /// Starts it, with pools and a backlog as records and bodies of the API, and waits until the pools have as many
-    /// machines on their way as they may, in all `booting`.
+    /// Starts it, with pools and a backlog as records and bodies of the API, and waits until it buys nothing more.
+    /// With `buys` some has to be bought before.
     pub(crate) async fn start(
         (pools, backlog): (&[Value], &[Value]),
-        booting: u64,
+        buys: bool,
         dir: &Path,
         programs: &dyn Programs,
     ) -> Result<Self, BurstError> {
@@ -48,6 +50,7 @@ impl Scaling {
             run_for: Millis(0),
             registered_workers: 0,
             spread: false,
+            observed: false,
         };
         let running = Running::start(&stage, dir, programs).await?;
         for pool in pools {
@@ -61,27 +64,28 @@ impl Scaling {
         }
         let load = Load::connect(&running.urls()).await?;
         let scaling = Self { running, load, groups };
-        scaling.settle(booting).await?;
+        scaling.settle(buys).await?;
         Ok(scaling)
     }
 
-    async fn settle(&self, booting: u64) -> Result<(), BurstError> {
+    /// Until what is bought has been the same for a while, and all of it is on its way; with `buys` something is.
+    async fn settle(&self, buys: bool) -> Result<(), BurstError> {
         let begin = std::time::Instant::now();
+        let (mut last, mut since) = (None, begin);
         while begin.elapsed() < SETTLE_MAX {
             let pools = self.running.get("/v1/pools").await?;
-            let on_way: Vec<&str> = pools["pools"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .flat_map(|pool| pool["machines"].as_array().into_iter().flatten())
-                .filter_map(|machine| machine["stage"].as_str())
-                .collect();
-            if on_way.len() as u64 == booting && on_way.iter().all(|stage| *stage == "booting") {
+            let machines = pools["pools"].as_array().into_iter().flatten();
+            let machines = machines.flat_map(|pool| pool["machines"].as_array().into_iter().flatten());
+            let stages: Vec<&str> = machines.filter_map(|machine| machine["stage"].as_str()).collect();
+            let bought = stages.iter().all(|stage| *stage == "booting").then_some(stages.len());
+            if last != bought || bought.is_none() {
+                (last, since) = (bought, std::time::Instant::now());
+            } else if since.elapsed() > SETTLED && (bought > Some(0) || !buys) {
                 return Ok(());
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
-        Err(BurstError::Server(format!("its {booting} machines were not all on their way in {SETTLE_MAX:?}")))
+        Err(BurstError::Server(format!("what it bought was not all on its way in {} s", SETTLE_MAX.as_secs())))
     }
 
     pub(crate) fn url(&self) -> String {

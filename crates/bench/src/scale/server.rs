@@ -24,11 +24,10 @@ pub(super) async fn runs(
         .map(|shape| body(&backlog::spec(shape), backlog::part(options.containers, options.shapes, shape)))
         .collect();
     let pools = |elastic: bool| (0..options.pools).map(|n| pool_to(&backlog::pool(n, elastic))).collect::<Vec<Value>>();
-    let booting = (options.pools * backlog::IN_FLIGHT_MAX as usize) as u64;
-    let mut scaling = Scaling::start((&pools(true), &backlog), booting, dir.path(), programs).await?;
+    let mut scaling = Scaling::start((&pools(true), &backlog), true, dir.path(), programs).await?;
     let mut runs = asked(options, programs, &scaling, progress).await?;
     progress("another server with the same backlog, which does not scale");
-    let mut still = Scaling::start((&pools(false), &backlog), 0, other_dir.path(), programs).await?;
+    let mut still = Scaling::start((&pools(false), &backlog), false, other_dir.path(), programs).await?;
     runs.extend(bursts(options, &mut scaling, &mut still, progress).await?);
     scaling.end(options.containers.into()).await?;
     still.end(options.containers.into()).await?;

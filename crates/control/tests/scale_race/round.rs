@@ -193,7 +193,7 @@ impl Round {
         let Some(worker) = self.cloud.next_boot() else { return };
         let by = self.numbers.below(self.servers.len() as u64) as usize;
         let (server, stream) = (&self.servers[by], volley_model::Nonce(self.numbers.below(u64::MAX)));
-        if server.ask(server.control.attach(worker.clone(), stream, None, Vec::new())).is_err() {
+        if server.ask(server.control.attach(worker.clone(), stream, None, (Vec::new(), Vec::new()))).is_err() {
             // Its server's session ended: it tries another.
             self.cloud.boot_later(worker);
         }
