@@ -23,6 +23,7 @@ mod image;
 mod images;
 mod logs;
 mod mixed;
+mod orphans;
 mod overload;
 mod pools;
 mod retries;

@@ -88,6 +88,12 @@ impl Lease {
     fn deadline(&self) -> Instant {
         self.renewed + self.term * 9 / 10
     }
+
+    /// When containers end by themselves: later, so that a worker that lives sees to it in its own way, and still before
+    /// the server's time is over.
+    fn without_worker(&self) -> Instant {
+        self.renewed + self.term * 19 / 20
+    }
 }
 
 /// What ends a wait that is not about the stream.
@@ -376,6 +382,13 @@ impl Life {
         from_worker::Message::Details(proto::Details {
             details: std::mem::take(&mut self.details).into_iter().map(detail).collect(),
         })
+    }
+
+    /// What may end without this process is told until when it may run.
+    fn tell_lease(&self) {
+        if let Some(lease) = self.lease {
+            self.runtime.renew_lease(lease.without_worker().saturating_duration_since(Instant::now()));
+        }
     }
 
     /// What does not run any more has told its end, or will.

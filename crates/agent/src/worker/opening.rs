@@ -55,6 +55,7 @@ impl Life {
         self.options.metrics.link.connects.add_one(["attached"]);
         let term = Duration::from_millis(welcome.lease_ms).min(LEASE_MAX);
         self.lease = Some(Lease { term, renewed: sent_at, ended: false });
+        self.tell_lease();
         let epoch = welcome.epoch.map(convert::epoch_from);
         let epoch = epoch.ok_or_else(|| WorkerError::Refused("its welcome has no epoch".to_owned()))?;
         self.epoch.set(epoch)?;

@@ -50,6 +50,7 @@ impl Life {
                     self.options.metrics.link.heartbeats.add_one(["renewed"]);
                     lease.renewed = lease.renewed.max(sent);
                     lease.ended = false;
+                    self.tell_lease();
                 }
             }
             to_worker::Message::Logs(request) => answer(&self.runtime, request, stream.out.clone()),
