@@ -20,8 +20,8 @@ enum Order {
 const ORDERS: [Order; 4] = [Order::Score, Order::Size, Order::Cpu, Order::Memory];
 const CHOICES: [Choice; 4] = [Choice::CostEach, Choice::CostAll, Choice::Largest, Choice::Cheapest];
 
-/// Shapes times offers above which only the packings that are best most often are made: each costs a millisecond then,
-/// and with so many shapes the mixes of machines (`by_machine`) leave the others little to find.
+/// Shapes times offers above which fewer packings are made: each costs up to a millisecond then, and with so many shapes
+/// the mixes of machines (`by_machine`), one for each order, leave other choices nothing to find.
 const ALL_TRIED_MAX: usize = 256;
 
 /// What is tried.
@@ -29,7 +29,7 @@ fn tried(problem: &Problem) -> (&'static [Order], &'static [Choice]) {
     if problem.shapes.len() * problem.offers.len() <= ALL_TRIED_MAX {
         return (&ORDERS, &CHOICES);
     }
-    (&[Order::Size], &[Choice::CostEach])
+    (&ORDERS, &[Choice::CostEach])
 }
 
 /// Solves it.
