@@ -38,59 +38,61 @@ elseif record[W.lost_at] < 0 and record[W.session] ~= '' and record[W.lease_unti
   if not same_machine then return done({ 'in_use' }) end
 end
 
-local function register()
-  local free = {}
-  for i = 1, gpus do free[i] = GPU_WHOLE end
-  record = { pool, 1, new_nonce, 0, '', 1, 'ready', -1, -1, cpu, memory, slots, free, cpu, memory, slots, gpus, false,
-    {}, false, '', '', m.now, 0, 0, m.now, '', {}, 0 }
-  call('ZADD', LEASES, m.now, worker)
-  call('HINCRBY', P .. 'pool_sizes', pool, 1)
-  call('HSET', P .. 'worker_statics', worker, static)
-  call('HSET', P .. 'worker_capacities', worker, capacity)
-end
-
--- New capacity or labels. A capacity below what is reserved counts only when enough of that has ended
--- (law 1); until then nothing new is let in.
-local function change()
-  local changed = call('HGET', P .. 'worker_statics', worker) ~= static
-  local free = free_of(worker, cpu, memory, slots, gpus)
-  if free then
-    changed = changed or call('HGET', P .. 'worker_capacities', worker) ~= capacity
-    set_capacity(record, free, cpu, memory, slots, gpus)
-    call('HSET', P .. 'worker_capacities', worker, capacity)
-    record[W.wanted] = false
-  else
-    record[W.wanted] = { cpu, memory, slots, gpus, capacity }
-  end
-  if changed then
-    call('HSET', P .. 'worker_statics', worker, static)
-    record[W.revision] = record[W.revision] + 1
-  end
-  if record[W.pool] ~= pool then
-    if call('HINCRBY', P .. 'pool_sizes', record[W.pool], -1) <= 0 then
-      call('HDEL', P .. 'pool_sizes', record[W.pool])
-    end
-    call('HINCRBY', P .. 'pool_sizes', pool, 1)
-    record[W.pool] = pool
-  end
-end
-
 local known = record
 -- A worker that names none of its epochs may have forgotten what it started.
 local forgot = known and not (epoch > 0 and ((epoch == record[W.epoch] and epoch_nonce == record[W.epoch_nonce])
   or (epoch == record[W.previous] and epoch_nonce == record[W.previous_nonce])))
-if not known then
-  register()
-elseif not repeated then
-  local named = epoch > 0
-  if not (named and epoch == record[W.epoch] and epoch_nonce == record[W.epoch_nonce]) or record[W.lost_at] >= 0 then
-    -- The worker may go on naming the epoch it knows until a reply reaches it, however many are begun.
-    if not (named and epoch == record[W.previous] and epoch_nonce == record[W.previous_nonce]) then
-      record[W.previous], record[W.previous_nonce] = record[W.epoch], record[W.epoch_nonce]
-    end
-    record[W.epoch], record[W.epoch_nonce] = record[W.epoch] + 1, new_nonce
+do
+  local function register()
+    local free = {}
+    for i = 1, gpus do free[i] = GPU_WHOLE end
+    record = { pool, 1, new_nonce, 0, '', 1, 'ready', -1, -1, cpu, memory, slots, free, cpu, memory, slots, gpus, false,
+      {}, false, '', '', m.now, 0, 0, m.now, '', {}, 0 }
+    call('ZADD', LEASES, m.now, worker)
+    call('HINCRBY', P .. 'pool_sizes', pool, 1)
+    call('HSET', P .. 'worker_statics', worker, static)
+    call('HSET', P .. 'worker_capacities', worker, capacity)
   end
-  change()
+
+  -- New capacity or labels. A capacity below what is reserved counts only when enough of that has ended
+  -- (law 1); until then nothing new is let in.
+  local function change()
+    local changed = call('HGET', P .. 'worker_statics', worker) ~= static
+    local free = free_of(worker, cpu, memory, slots, gpus)
+    if free then
+      changed = changed or call('HGET', P .. 'worker_capacities', worker) ~= capacity
+      set_capacity(record, free, cpu, memory, slots, gpus)
+      call('HSET', P .. 'worker_capacities', worker, capacity)
+      record[W.wanted] = false
+    else
+      record[W.wanted] = { cpu, memory, slots, gpus, capacity }
+    end
+    if changed then
+      call('HSET', P .. 'worker_statics', worker, static)
+      record[W.revision] = record[W.revision] + 1
+    end
+    if record[W.pool] ~= pool then
+      if call('HINCRBY', P .. 'pool_sizes', record[W.pool], -1) <= 0 then
+        call('HDEL', P .. 'pool_sizes', record[W.pool])
+      end
+      call('HINCRBY', P .. 'pool_sizes', pool, 1)
+      record[W.pool] = pool
+    end
+  end
+
+  if not known then
+    register()
+  elseif not repeated then
+    local named = epoch > 0
+    if not (named and epoch == record[W.epoch] and epoch_nonce == record[W.epoch_nonce]) or record[W.lost_at] >= 0 then
+      -- The worker may go on naming the epoch it knows until a reply reaches it, however many are begun.
+      if not (named and epoch == record[W.previous] and epoch_nonce == record[W.previous_nonce]) then
+        record[W.previous], record[W.previous_nonce] = record[W.epoch], record[W.epoch_nonce]
+      end
+      record[W.epoch], record[W.epoch_nonce] = record[W.epoch] + 1, new_nonce
+    end
+    change()
+  end
 end
 worker_put(worker, record)
 if not pool_get(pool) then put_pool(pool, pool_record) end

@@ -142,19 +142,22 @@ local OUTCOME_LOST = '{"outcome":"lost"}'
 local OUTCOME_EXPIRED = '{"outcome":"expired"}'
 local function outcome_stopped(by) return '{"outcome":"stopped","by":"' .. by .. '"}' end
 
--- The default retry: so many attempts when the worker is lost.
-local RETRY_NEVER, RETRY_ON_LOST = 0, 1
-local DEFAULT_ATTEMPTS = 5
+local wait_after
+do
+  -- The default retry: so many attempts when the worker is lost.
+  local RETRY_NEVER, RETRY_ON_LOST = 0, 1
+  local DEFAULT_ATTEMPTS = 5
 
--- The wait before the attempt after this one, which ended so; nil when there is no other.
-local function wait_after(rules, attempt, ended)
-  if rules[S.retry] == RETRY_NEVER then return nil end
-  if rules[S.retry] == RETRY_ON_LOST then
-    if ended == 'l' and attempt < DEFAULT_ATTEMPTS then return 0 end
-    return nil
+  -- The wait before the attempt after this one, which ended so; nil when there is no other.
+  wait_after = function(rules, attempt, ended)
+    if rules[S.retry] == RETRY_NEVER then return nil end
+    if rules[S.retry] == RETRY_ON_LOST then
+      if ended == 'l' and attempt < DEFAULT_ATTEMPTS then return 0 end
+      return nil
+    end
+    if attempt >= rules[S.attempts_max] or not string.find(rules[S.on], ended, 1, true) then return nil end
+    return min(rules[S.backoff] * 2 ^ min(attempt - 1, 32), rules[S.backoff_max])
   end
-  if attempt >= rules[S.attempts_max] or not string.find(rules[S.on], ended, 1, true) then return nil end
-  return min(rules[S.backoff] * 2 ^ min(attempt - 1, 32), rules[S.backoff_max])
 end
 
 -- Counts the specs that a worker could not run, since it last ran one. One that fails several is cordoned, with the
