@@ -12,8 +12,9 @@ local worker, pool, static, capacity = arg(), arg(), arg(), arg()
 local cpu, memory, slots, gpus, pool_record = number(), number(), number(), number(), pool_arg()
 local items = {}
 for i = 1, number() do items[i] = { arg(), number(), arg(), arg(), arg(), arg() } end
-local keys = {}
-for i = 1, number() do keys[i] = arg() end
+-- Not one more local: a script may have 200.
+items.affinities = {}
+for i = 1, number() do items.affinities[i] = arg() end
 
 if not renew_session(session) then return done({ 'ended' }) end
 
@@ -98,7 +99,7 @@ worker_put(worker, record)
 if not pool_get(pool) then put_pool(pool, pool_record) end
 machine_registered(worker, record, { cpu, memory, slots, gpus, capacity })
 if not repeated then
-  for _, key in ipairs(keys) do remember_affinity(record, key) end
+  for _, key in ipairs(items.affinities) do remember_affinity(record, key) end
 end
 record[W.session], record[W.stream] = session, stream
 local back = not known or record[W.lost_at] >= 0
