@@ -129,29 +129,3 @@ fn a_client_waits_for_a_server_that_comes_back() {
         "an outage of the server kills nothing: {first:?}"
     );
 }
-
-/// The same key from a client that was killed: what has finished meanwhile is not waited for.
-#[test]
-fn a_client_that_is_started_again_with_its_key_ends_as_the_first_would_have() {
-    let scene = Scene::new();
-    let server = scene.server(&[]);
-    let _worker = scene.worker(&server, "w", &["--cpu", "1", "--memory", "1Gi"]);
-    let go = scene.path("go");
-    // The first ends at once, the others when they are told to.
-    let script =
-        format!("[ ${{VOLLEY_CONTAINER_ID##*-}} = 0 ] || while [ ! -e {} ]; do sleep 0.05; done", go.display());
-    let run = ["run", "--key", "k", "-n", "3", "--", "sh", "-c", &script];
-    let mut first = server.command(&run).spawn().expect("the binary was built");
-    until("one has finished, and the others run", || {
-        let audit = server.get("/v1/audit");
-        (audit["finished"] == 1 && audit["running"] == 2).then_some(())
-    });
-    first.kill().and_then(|()| first.wait()).expect("it is ours");
-    let mut again = server.command(&run).spawn().expect("the binary was built");
-    std::fs::write(&go, "").expect("the folder is ours");
-    let status = until("the client ends", || again.try_wait().expect("it is ours"));
-    assert!(status.success(), "{status}");
-    // And when all has finished before.
-    assert!(server.volley(&run).status.success());
-    assert_eq!(server.audit()["accepted"], 3);
-}

@@ -6,6 +6,7 @@ mod adoption;
 mod backup;
 mod bad_input;
 mod bad_luck;
+mod cell;
 mod commands;
 mod config;
 mod crashes;
@@ -23,12 +24,17 @@ mod image;
 mod images;
 mod logs;
 mod mixed;
-mod orphans;
 mod overload;
 mod pools;
+mod redis_drills;
+mod redis_proxy;
+#[path = "../../crates/store/tests/conformance/redis_server.rs"]
+#[allow(dead_code, reason = "a part of it is for the store's own tests")]
+mod redis_server;
 mod retries;
 mod run_local;
 mod scene;
+mod servers;
 mod stops;
 mod unplaceable;
 mod watch;

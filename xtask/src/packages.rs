@@ -21,7 +21,9 @@ pub const PACKAGES: &[Package] = &[
     Package {
         name: "redis-server",
         program: "redis-server",
-        needed_by: Some("volley-store: conformance; crates/cli/tests/bench.rs; volley-control: scale_race"),
+        needed_by: Some(
+            "volley-store: conformance; crates/cli/tests/bench.rs; volley-control: scale_race; tests/e2e/redis_drills.rs",
+        ),
     },
     Package { name: "runc", program: "runc", needed_by: Some("volley-agent: runtimes") },
     Package { name: "crun", program: "crun", needed_by: Some("volley-agent: runtimes") },

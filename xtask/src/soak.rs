@@ -69,6 +69,22 @@ const KINDS: &[Kind] = &[
         rounds_variable: "VOLLEY_ROUNDS",
         rounds: 100,
     },
+    Kind {
+        name: "redis-drills",
+        words: &[
+            "--package",
+            "volley-cli",
+            "--test",
+            "e2e",
+            "--",
+            "redis_drills::",
+            "--nocapture",
+            "--test-threads",
+            "1",
+        ],
+        rounds_variable: "VOLLEY_REDIS_DRILLS",
+        rounds: 5,
+    },
     // Each of its cases opens a store on disk.
     Kind {
         name: "damage",

@@ -43,7 +43,11 @@ async fn page(runtime: Arc<dyn Runtime>, container: ContainerId, request: proto:
     let number = request.request;
     loop {
         let runtime = Arc::clone(&runtime);
-        let read = tokio::task::spawn_blocking(move || look(&*runtime, container, &request)).await;
+        let read = tokio::task::spawn_blocking({
+            let request = request.clone();
+            move || look(&*runtime, container, &request)
+        })
+        .await;
         match read {
             Ok(Ok(chunk)) => {
                 let empty = chunk.stdout.is_empty() && chunk.stderr.is_empty();

@@ -5,14 +5,12 @@ pub(crate) mod attempt_dir;
 pub(crate) mod cgroup;
 pub mod keeper;
 pub(crate) mod kept;
-pub(crate) mod lease_file;
 pub(crate) mod log_file;
 pub(crate) mod oci;
 pub(crate) mod process;
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use volley_model::{Attempt, Bytes, ContainerId, GpuGrant, Millis, Outcome, Progress, Spec};
 
@@ -83,9 +81,6 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// The server has the end of this attempt: a next life need not report it. Its output is kept for a while.
     fn forget(&self, container: ContainerId, attempt: Attempt);
-
-    /// The worker's lease ends after this, unless it is renewed: what runs ends then, with the worker or without it.
-    fn renew_lease(&self, _left: Duration) {}
 
     /// Output of an attempt from a place on, at most `max` bytes; what was rotated away is skipped.
     fn output(&self, container: ContainerId, attempt: u32, stderr: bool, from: u64, max: usize) -> io::Result<Output>;

@@ -16,7 +16,7 @@ use volley_metrics::WorkerMetrics;
 use volley_model::{Attempt, ContainerId, Epoch, Millis, Outcome, Progress, Spec, SpecHash, Worker};
 use volley_wire::access::ServerAccess;
 use volley_wire::convert;
-use volley_wire::proto::{self, from_worker};
+use volley_wire::proto::{self, from_worker, to_worker};
 
 use crate::attempts::{Attempts, Key};
 use crate::calls::Calls;
@@ -28,7 +28,7 @@ use crate::{Happened, Runtime};
 const MESSAGES_MAX: usize = 64;
 /// Connecting and the server's welcome take at most this.
 const WELCOME_WAIT: Duration = Duration::from_secs(10);
-/// Wait before the second try to connect, and the longest; doubles with each.
+/// Wait before the second try to connect, and the longest; doubles each time that all servers were tried.
 const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// Reports without a verdict are sent again after one to two of these.
 const REPEAT_EVERY: Duration = Duration::from_secs(1);
@@ -88,12 +88,6 @@ impl Lease {
     fn deadline(&self) -> Instant {
         self.renewed + self.term * 9 / 10
     }
-
-    /// When containers end by themselves: later, so that a worker that lives sees to it in its own way, and still before
-    /// the server's time is over.
-    fn without_worker(&self) -> Instant {
-        self.renewed + self.term * 19 / 20
-    }
 }
 
 /// What ends a wait that is not about the stream.
@@ -111,6 +105,8 @@ struct Stream {
     specs: HashMap<SpecHash, Arc<Spec>>,
     heartbeats: BTreeMap<u64, Instant>,
     heartbeat_at: Instant,
+    /// When its server said anything.
+    heard: Instant,
 }
 
 struct Life {
@@ -130,6 +126,8 @@ struct Life {
     greeted: bool,
     /// Said once per outage.
     complained: bool,
+    /// Servers in a row that speak no version of the protocol that this worker does.
+    mismatches: usize,
 }
 
 /// Runs a worker until `shutdown` has counted to 1 and all that runs has ended (a count of 2: at once).
@@ -185,24 +183,25 @@ pub async fn run_over(
         leaving,
         greeted,
         complained,
+        mismatches: 0,
     };
     life.run(link).await
 }
 
 impl Life {
     async fn run(&mut self, link: &dyn Link) -> Result<(), WorkerError> {
-        let mut wait = Duration::ZERO;
+        let mut tries = 0;
         loop {
-            let pause = tokio::time::sleep(wait);
+            let pause = tokio::time::sleep(link.spread(wait_after(tries, link.servers())));
             if self.meanwhile(pause).await.is_none() {
                 return Ok(());
             }
             let opened = self.open(link).await?;
-            wait = if wait.is_zero() { RETRY_WAIT.0 } else { (wait * 2).min(RETRY_WAIT.1) };
+            tries += 1;
             if let Some(mut stream) = opened {
-                (wait, self.complained) = (RETRY_WAIT.0, false);
+                (tries, self.mismatches, self.complained) = (1, 0, false);
                 self.options.metrics.link.connected.set(1.0);
-                let done = self.connected(&mut stream).await;
+                let done = self.connected(&mut stream, link).await;
                 self.options.metrics.link.connected.set(0.0);
                 if done? {
                     return Ok(());
@@ -213,8 +212,8 @@ impl Life {
 
     fn complain(&mut self, reason: &str) {
         if !std::mem::replace(&mut self.complained, true) {
-            let server = &self.options.server.server;
-            tracing::warn!(%server, reason, "no server takes this worker; it tries on");
+            let server = self.options.server.server();
+            tracing::warn!(server, reason, "no server takes this worker; it tries on");
         }
     }
 
@@ -234,7 +233,7 @@ impl Life {
     }
 
     /// Works until the stream breaks (false) or the worker is done (true).
-    async fn connected(&mut self, stream: &mut Stream) -> Result<bool, WorkerError> {
+    async fn connected(&mut self, stream: &mut Stream, link: &dyn Link) -> Result<bool, WorkerError> {
         if self.leaving {
             self.say_leave(&stream.out, false).await;
         }
@@ -251,7 +250,13 @@ impl Life {
             }
             tokio::select! {
                 biased;
-                () = tokio::time::sleep_until(stream.heartbeat_at) => self.heartbeat(stream),
+                () = tokio::time::sleep_until(stream.heartbeat_at) => {
+                    if link.servers() > 1 && self.unheard(stream) {
+                        tracing::warn!("its server does not answer; it goes to another");
+                        return Ok(false);
+                    }
+                    self.heartbeat(stream);
+                }
                 event = self.event() => {
                     self.on_event(event);
                     if self.lease.is_some_and(|lease| lease.ended) {
@@ -271,7 +276,12 @@ impl Life {
                     let reports = from_worker::Message::Reports(proto::Reports { reports });
                     permit.send(proto::FromWorker { message: Some(reports) });
                 }
-                message = stream.inbound.next() => match message {
+                message = stream.inbound.next() => {
+                    stream.heard = Instant::now();
+                    match message {
+                    Some(Ok(proto::ToWorker { message: Some(to_worker::Message::Servers(servers)) })) => {
+                        link.on_servers(&servers.addresses);
+                    }
                     Some(Ok(proto::ToWorker { message: Some(message) })) => self.on_message(message, stream),
                     // From a newer server.
                     Some(Ok(_)) => {}
@@ -280,9 +290,17 @@ impl Life {
                         tracing::info!(reason = status.message(), "the stream broke");
                         return Ok(false);
                     }
-                },
+                }}
             }
         }
+    }
+
+    /// Its server says nothing, or has heard nothing of the store for so long that another may do better: what is left of
+    /// the lease is for finding one.
+    fn unheard(&self, stream: &Stream) -> bool {
+        self.lease.is_some_and(|lease| {
+            stream.heard.elapsed() > lease.term / 2 || lease.renewed.elapsed() > lease.term * 3 / 4
+        })
     }
 
     fn heartbeat(&mut self, stream: &mut Stream) {
@@ -384,13 +402,6 @@ impl Life {
         })
     }
 
-    /// What may end without this process is told until when it may run.
-    fn tell_lease(&self) {
-        if let Some(lease) = self.lease {
-            self.runtime.renew_lease(lease.without_worker().saturating_duration_since(Instant::now()));
-        }
-    }
-
     /// What does not run any more has told its end, or will.
     fn stop(&self, container: ContainerId, attempt: Attempt, grace: Millis) {
         let _ = self.runtime.stop(container, attempt, grace);
@@ -415,4 +426,12 @@ impl Life {
 
 fn heartbeat_every(term: Duration) -> Duration {
     (term / HEARTBEATS_PER_LEASE).min(HEARTBEAT_MAX)
+}
+
+/// How long to wait before the next try: all servers are tried once before a wait grows.
+fn wait_after(tries: usize, servers: usize) -> Duration {
+    match tries {
+        0 => Duration::ZERO,
+        _ => RETRY_WAIT.0.saturating_mul(1 << ((tries - 1) / servers.max(1)).min(16)).min(RETRY_WAIT.1),
+    }
 }

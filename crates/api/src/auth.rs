@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, Method, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use tokio::time::Instant;
 use tonic::Status;
 use volley_control::Control;
@@ -59,6 +59,8 @@ pub(crate) struct Caller {
     pub(crate) tenant: TenantName,
     /// Its token; `None` while the server asks for none, and anybody may do everything.
     token: Option<Arc<Token>>,
+    /// How it said so, to be passed on to another server; never shown.
+    pub(crate) authorization: Option<HeaderValue>,
 }
 
 impl Caller {
@@ -70,7 +72,7 @@ impl Caller {
         }
     }
 
-    fn may(&self, access: Access) -> bool {
+    pub(crate) fn may(&self, access: Access) -> bool {
         self.token.as_ref().is_none_or(|token| access.roles().contains(&token.role))
     }
 }
@@ -148,14 +150,18 @@ impl Auth {
             if loopback {
                 check_local(uri, headers)?;
             }
-            return Ok(Caller { tenant: TenantName::default(), token: None });
+            return Ok(Caller { tenant: TenantName::default(), token: None, authorization: None });
         }
         let secret = bearer(headers).ok_or(AuthError::NoToken)?;
         if !is_secret(secret) {
             return Err(AuthError::Unknown);
         }
         let token = self.token(SecretHash::of(secret)).await?;
-        Ok(Caller { tenant: token.tenant.clone(), token: Some(token) })
+        let mut authorization = headers.get(header::AUTHORIZATION).cloned();
+        if let Some(authorization) = &mut authorization {
+            authorization.set_sensitive(true);
+        }
+        Ok(Caller { tenant: token.tenant.clone(), token: Some(token), authorization })
     }
 
     /// A token that counts now.
@@ -287,7 +293,7 @@ pub(crate) async fn admit(State(gate): State<Gate>, mut request: Request, next: 
 fn refusal(error: &AuthError) -> Response {
     let mut response = Problem::new(error.status(), error.to_string()).into_response();
     if error.status() == StatusCode::UNAUTHORIZED {
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, http::HeaderValue::from_static("Bearer"));
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     response
 }

@@ -1,7 +1,8 @@
-//! Output of a container: read page by page from the worker that keeps it, so that a slow
-//! reader holds nothing but its own page.
+//! Output of a container: read page by page from the worker that keeps it, whatever server that
+//! is connected to, so that a slow reader holds nothing but its own page.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use futures_util::stream;
@@ -13,9 +14,9 @@ use volley_model::{ContainerId, ContainerState, EventNumber, WorkerId};
 use volley_wire::convert;
 use volley_wire::proto;
 
-use crate::WorkerStreams;
 use crate::auth::{Auth, Caller, KNOWN_FOR};
 use crate::patience::Follower;
+use crate::peers::Peers;
 use crate::problem::Problem;
 use crate::streams::PageError;
 
@@ -24,6 +25,8 @@ const PAGE_BYTES: u32 = 64 << 10;
 /// A worker waits this long for more output before it answers with none; then it is asked whether the reader's token
 /// still counts.
 const PAGE_WAIT_MS: u32 = KNOWN_FOR.as_millis() as u32;
+/// Whoever follows waits this long for a worker that changes its server.
+const MOVE_WAIT: Duration = Duration::from_secs(10);
 
 /// Which of the two streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +39,7 @@ pub(crate) enum Which {
 /// A reader of one container's output.
 pub(crate) struct Reader {
     control: Arc<Control>,
-    streams: Arc<WorkerStreams>,
+    peers: Arc<Peers>,
     /// Who reads.
     caller: (Arc<Auth>, Caller),
     container: ContainerId,
@@ -64,14 +67,14 @@ impl From<PageError> for Problem {
 impl Reader {
     pub(crate) fn new(
         control: Arc<Control>,
-        streams: Arc<WorkerStreams>,
+        peers: Arc<Peers>,
         caller: (Arc<Auth>, Caller),
         container: ContainerId,
         which: Which,
         follow: Option<Follower>,
     ) -> Self {
         let grew = control.events_grew();
-        Self { control, streams, caller, container, which, follow, grew, at: None, end_known: false, over: false }
+        Self { control, peers, caller, container, which, follow, grew, at: None, end_known: false, over: false }
     }
 
     /// All that is kept, or with `follow` all that comes until the container has finished. What fails before the
@@ -108,10 +111,12 @@ impl Reader {
                 stderr_from,
                 bytes_max: PAGE_BYTES,
                 wait_ms: if self.follow.is_some() { PAGE_WAIT_MS } else { 0 },
+                worker: String::new(),
             };
+            let patience = if self.follow.is_some() { MOVE_WAIT } else { Duration::ZERO };
             // What happens from here on is a reason to look again.
             self.grew.mark_unchanged();
-            let chunk = self.streams.page(&worker, request).await?;
+            let chunk = self.peers.page(&self.caller.1, &worker, &request, patience).await?;
             self.at = Some((worker, attempt, chunk.stdout_next, chunk.stderr_next));
             let empty = chunk.stdout.is_empty() && chunk.stderr.is_empty();
             if empty && self.follow.is_none() {

@@ -15,24 +15,29 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn_with_state;
-use axum::response::Json;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use serde::de::DeserializeOwned;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Components, Info, OpenApi, PathItem};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use volley_control::Control;
+use volley_wire::proto::servers_server::{self, ServersServer};
 use volley_wire::proto::volley_server::{self, VolleyServer};
 use volley_wire::proto::workers_server::{self, WorkersServer};
+use volley_wire::protocol;
 
 use crate::WorkerStreams;
 use crate::auth::{Access, Auth, Gate, Tokens, admit};
 use crate::metrics::timed;
 use crate::patience::{Patience, bodies as patient_bodies};
+use crate::peers::Peers;
 use crate::problem::Problem;
+use crate::servers_service::ServersService;
 use crate::volley_service::VolleyService;
 use crate::workers_service::WorkersService;
 
@@ -87,6 +92,9 @@ const TABLE: &[(&str, &str, Access)] = &[
     ("POST", "/volley.v1.Volley/WatchGroup", Access::Read),
     ("POST", "/volley.v1.Volley/WatchEvents", Access::Read),
     ("POST", "/volley.v1.Workers/Attach", Access::Worker),
+    // From other servers, with their callers' tokens. A call that changes something asks for more in its place.
+    ("POST", "/volley.v1.Servers/Call", Access::Read),
+    ("POST", "/volley.v1.Servers/Page", Access::Read),
 ];
 /// Where the document is.
 const OPENAPI_PATH: &str = "/v1/openapi.json";
@@ -94,7 +102,7 @@ const OPENAPI_PATH: &str = "/v1/openapi.json";
 #[derive(Clone)]
 struct Shared {
     control: Arc<Control>,
-    streams: Arc<WorkerStreams>,
+    peers: Arc<Peers>,
     auth: Arc<Auth>,
     patience: Patience,
 }
@@ -134,7 +142,7 @@ fn documented() -> OpenApiRouter<Shared> {
         .routes(routes!(access::apply_tenant, access::remove_tenant))
 }
 
-pub(crate) fn routes(control: Arc<Control>, streams: Arc<WorkerStreams>, tokens: Tokens) -> Router {
+pub(crate) fn routes(control: Arc<Control>, streams: Arc<WorkerStreams>, tokens: Tokens, peers: Peers) -> Router {
     let auth = Arc::new(Auth::new(Arc::clone(&control), tokens));
     let patience = Patience::default();
     let (documented, document) = documented().split_for_parts();
@@ -148,21 +156,43 @@ pub(crate) fn routes(control: Arc<Control>, streams: Arc<WorkerStreams>, tokens:
         patience: patience.clone(),
     });
     let volley_service = volley_service.max_decoding_message_size(BODY_BYTES_MAX);
+    let servers_service = ServersService { control: Arc::clone(&control), streams };
+    let servers_service = ServersServer::new(servers_service).max_decoding_message_size(BODY_BYTES_MAX);
     let metrics = control.shared_metrics();
     let grpc = |service: &str, method: &str| format!("/{service}/{method}");
     Router::new()
         .merge(documented)
         .route(OPENAPI_PATH, get(async move || Json(document)))
-        .with_state(Shared { control, streams, auth: Arc::clone(&auth), patience: patience.clone() })
+        .with_state(Shared { control, peers: Arc::new(peers), auth: Arc::clone(&auth), patience: patience.clone() })
         .route_service(&grpc(workers_server::SERVICE_NAME, "Attach"), workers_service)
+        .route_service(&grpc(servers_server::SERVICE_NAME, "Call"), servers_service.clone())
+        .route_service(&grpc(servers_server::SERVICE_NAME, "Page"), servers_service)
         .route_service(&grpc(volley_server::SERVICE_NAME, "Submit"), volley_service.clone())
         .route_service(&grpc(volley_server::SERVICE_NAME, "WatchGroup"), volley_service.clone())
         .route_service(&grpc(volley_server::SERVICE_NAME, "WatchEvents"), volley_service)
         .layer(from_fn_with_state(patience, patient_bodies))
         .layer(from_fn_with_state(Gate { auth, access: access_of }, admit))
+        .layer(from_fn(speak))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn_with_state(metrics, timed))
         .fallback(async || Problem::not_found("such path; /v1/openapi.json lists what there is"))
+}
+
+/// Refuses a client that speaks no version of the HTTP API that is spoken here, with the reason; says which is.
+async fn speak(request: Request, next: Next) -> Response {
+    let said = request.headers().get(protocol::HTTP_HEADER);
+    let spoken = said.map(|said| said.to_str().ok().and_then(protocol::http_spoken));
+    let refusal = match spoken {
+        None | Some(Some(Ok(()))) => None,
+        Some(Some(Err(mismatch))) => Some(mismatch.to_string()),
+        Some(None) => Some(format!("{}: give the versions that you speak, as in 1-2", protocol::HTTP_HEADER)),
+    };
+    let mut response = match refusal {
+        Some(words) => Problem::new(StatusCode::BAD_REQUEST, words).into_response(),
+        None => next.run(request).await,
+    };
+    response.headers_mut().insert(protocol::HTTP_HEADER, HeaderValue::from(protocol::HTTP));
+    response
 }
 
 /// The document with what the table says of each route.

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use volley_control::Control;
-use volley_wire::access::AccessError;
+use volley_wire::access::{AccessError, ServerAccess};
 
 use crate::connections;
+use crate::peers::Peers;
 use crate::tls::{Tls, TlsListener};
 use crate::{TlsFiles, Tokens, WorkerStreams};
 
@@ -24,6 +25,8 @@ pub struct ApiOptions {
     pub tls: Option<TlsFiles>,
     /// Listen where others can reach it although there are no tokens or no TLS.
     pub insecure: bool,
+    /// How the other servers of the cell are reached: whom to trust, and what certificate to show.
+    pub peers: ServerAccess,
 }
 
 /// Why it does not listen.
@@ -59,6 +62,7 @@ pub struct Server {
     listener: TcpListener,
     tls: Option<Tls>,
     tokens: Tokens,
+    peers: ServerAccess,
 }
 
 impl Server {
@@ -75,7 +79,7 @@ impl Server {
         let tls = options.tls.clone().map(Tls::load).transpose()?;
         let tokens = if options.tokens { Tokens::On } else { Tokens::Off { loopback } };
         let listener = TcpListener::bind(address).await.map_err(|source| BindError::Bind { address, source })?;
-        Ok(Self { listener, tls, tokens })
+        Ok(Self { listener, tls, tokens, peers: options.peers.clone() })
     }
 
     /// The address it got.
@@ -90,7 +94,8 @@ impl Server {
         streams: Arc<WorkerStreams>,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> io::Result<()> {
-        let routes = crate::routes::routes(control, Arc::clone(&streams), self.tokens);
+        let peers = Peers::new(Arc::clone(&control), Arc::clone(&streams), self.peers, self.tls.is_some());
+        let routes = crate::routes::routes(control, Arc::clone(&streams), self.tokens, peers);
         let shutdown = async move {
             shutdown.await;
             streams.close_all();

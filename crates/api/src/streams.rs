@@ -92,6 +92,12 @@ impl WorkerStreams {
         self.lock().held.clear();
     }
 
+    /// A heartbeat came; whether it renews the lease is the store's to say.
+    pub(crate) fn heard(&self, worker: &WorkerId, stream: Nonce, number: u64) {
+        let ack = proto::HeartbeatAck { number, renewed: false };
+        self.lock().send(worker, stream, to_worker::Message::Heartbeat(ack));
+    }
+
     /// A page of output came.
     pub(crate) fn on_page(&self, worker: &WorkerId, stream: Nonce, chunk: proto::LogChunk) {
         let mut inner = self.lock();
@@ -267,6 +273,15 @@ impl Delivery for WorkerStreams {
     fn heartbeat(&self, worker: &WorkerId, stream: Nonce, number: u64, renewed: bool) {
         let ack = proto::HeartbeatAck { number, renewed };
         self.lock().send(worker, stream, to_worker::Message::Heartbeat(ack));
+    }
+
+    fn servers(&self, addresses: &[String]) {
+        let mut inner = self.lock();
+        let held: Vec<_> = inner.held.keys().cloned().collect();
+        for (worker, stream) in held {
+            let message = proto::ServerAddresses { addresses: addresses.to_vec() };
+            inner.send(&worker, stream, to_worker::Message::Servers(message));
+        }
     }
 
     fn close(&self, worker: &WorkerId, stream: Nonce) {

@@ -118,7 +118,8 @@ async fn finished(control: &Control, group: GroupId, scope: Scope) -> Result<Opt
 
 async fn read_events(control: &Control, after: EventNumber, scope: Scope) -> Result<EventPage, Status> {
     match control.read(Query::Events { after, max: EVENTS_MAX, scope }).await.map_err(|error| status(&error))? {
-        Answer::Events(page) => Ok(page),
+        // After a failover that lost writes the numbers begin again before what was seen.
+        Answer::Events(page) => Ok(EventPage { seen: page.seen.min(page.last), ..page }),
         _ => Err(Status::internal("the store answered another question")),
     }
 }

@@ -11,8 +11,8 @@ use tonic::{Request, Response, Status, Streaming};
 use volley_control::ledger::{AttachRefusal, InventoryItem, WorkerMessage};
 use volley_control::{Control, ControlError, Detail};
 use volley_model::{Epoch, IMAGES_TOLD_MAX, Nonce, ValidationError, WorkerId, image_affinity};
-use volley_wire::convert;
 use volley_wire::proto::{self, from_worker, workers_server};
+use volley_wire::{convert, protocol};
 
 use crate::WorkerStreams;
 use crate::auth::{Auth, Caller, KNOWN_FOR, caller_of};
@@ -58,7 +58,8 @@ pub(crate) fn status(error: &ControlError) -> Status {
         ControlError::Token(_) | ControlError::Tenant(_) => Status::failed_precondition(words),
         ControlError::NotFound(_) => Status::not_found(words),
         ControlError::ApplyPool(_) | ControlError::RemovePool(_) => Status::failed_precondition(words),
-        ControlError::Attach(AttachRefusal::SessionEnded) | ControlError::Store(_) => Status::unavailable(words),
+        ControlError::Attach(AttachRefusal::SessionEnded | AttachRefusal::Superseded { .. })
+        | ControlError::Store(_) => Status::unavailable(words),
     }
 }
 
@@ -114,6 +115,7 @@ pub async fn serve_worker(
     let Some(from_worker::Message::Hello(hello)) = first.and_then(|first| first.message) else {
         return Err(Status::invalid_argument("the first message of a stream is the hello"));
     };
+    let protocol = protocol::chosen(&hello).map_err(|refusal| Status::failed_precondition(refusal.to_string()))?;
     let worker = convert::worker_from(&hello).map_err(|error| invalid(&error))?;
     let mut inventory = Vec::with_capacity(hello.inventory.len());
     for (index, report) in hello.inventory.into_iter().enumerate() {
@@ -131,6 +133,8 @@ pub async fn serve_worker(
         epoch: Some(convert::epoch_to(attached.epoch)),
         lease_ms: attached.lease.0,
         keep: attached.keep,
+        protocol,
+        servers: attached.servers,
     };
     let receiver = streams.open(&id, stream, welcome);
     control.stream_ready(&id, stream);
@@ -177,6 +181,8 @@ impl Attached {
                 }
             }
             from_worker::Message::Heartbeat(heartbeat) => {
+                // At once, so that the worker knows a server that waits for the store from one that is gone.
+                self.streams.heard(&self.worker, self.stream, heartbeat.number);
                 self.control.heartbeat(&self.worker, self.stream, heartbeat.number);
             }
             from_worker::Message::Reply(reply) => self.streams.on_reply(&self.worker, self.stream, reply),

@@ -305,6 +305,7 @@ fn attach(session: SessionId, number: u32, pools: u32) -> Attach {
     Attach {
         session,
         stream: nonce,
+        replaces: None,
         worker,
         epoch: None,
         epoch_nonce: nonce,

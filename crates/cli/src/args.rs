@@ -25,9 +25,10 @@ pub struct Cli {
 /// Flags of every command.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// Where the server answers.
+    /// Where the server answers; several of one cell divided by commas, of which the next is taken when one does not.
     #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:7171", env = "VOLLEY_SERVER")]
-    pub server: String,
+    #[arg(value_delimiter = ',')]
+    pub server: Vec<String>,
     /// Settings file (default: volley.toml in this folder, if it is there).
     #[arg(long, global = true, value_name = "FILE", env = "VOLLEY_CONFIG")]
     pub config: Option<PathBuf>,
@@ -52,7 +53,7 @@ impl Global {
     /// How to reach the server.
     pub fn access(&self) -> ServerAccess {
         ServerAccess {
-            server: self.server.trim_end_matches('/').to_owned(),
+            servers: self.server.iter().map(|server| server.trim().trim_end_matches('/').to_owned()).collect(),
             token: self.token.clone(),
             ca: self.ca.clone(),
             identity: self.client_cert.clone().zip(self.client_key.clone()),

@@ -8,6 +8,7 @@ mod output;
 mod runtime_flags;
 mod server;
 mod settings;
+mod shared_store;
 mod words;
 
 use std::process::ExitCode;
@@ -78,7 +79,7 @@ async fn command(cli: Cli, known: Known) -> Result<(), CommandError> {
     match cli.command {
         Command::Run(run) => cmd::run::run(*run, access, format).await,
         Command::Dev(dev) => cmd::dev::dev(&dev, format).await,
-        Command::Serve(serve) => cmd::serve::serve(&serve, format).await,
+        Command::Serve(serve) => cmd::serve::serve(&serve, access, format).await,
         Command::Worker(worker) => cmd::worker::worker(&worker, access, format).await,
         Command::Ps(ps) => cmd::ps::ps(&ps, client, format).await,
         Command::Explain(id) => cmd::explain::explain(&id, client, format).await,
@@ -86,7 +87,7 @@ async fn command(cli: Cli, known: Known) -> Result<(), CommandError> {
         Command::Logs(logs) => cmd::logs::logs(&logs, client, format).await,
         Command::Exec(exec) => cmd::exec::exec(&exec, client).await,
         Command::Workers => cmd::show::workers(client, format).await,
-        Command::Watch(watch) => cmd::watch::watch(&watch, &access.server, client, format).await,
+        Command::Watch(watch) => cmd::watch::watch(&watch, &access.server(), client, format).await,
         Command::Events(events) => cmd::events::events(&events, client, format).await,
         Command::Audit => cmd::show::audit(client, format).await,
         Command::Stop(stop) => cmd::change::stop(&stop, client, format).await,

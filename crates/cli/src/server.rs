@@ -17,12 +17,13 @@ use volley_control::{Control, ControlError, NewToken, Options, Profile, Random, 
 use volley_ledger::LedgerOptions;
 use volley_model::{Millis, Role, TenantName};
 use volley_store::embedded::{EmbeddedOptions, EmbeddedStore};
-use volley_store::redis::{RedisOpenError, RedisOptions, RedisStore, RedisTls};
+use volley_store::redis::{RedisOptions, RedisTls};
 use volley_store::{Store, StoreError};
 use volley_wire::access::ServerAccess;
 
 use crate::command_error::CommandError;
 use crate::output::{self, Format};
+use crate::shared_store;
 
 /// Where a server keeps its state.
 #[derive(Debug, Clone)]
@@ -37,6 +38,8 @@ pub enum StoreChoice {
         cell: String,
         /// Whom to trust, for `rediss://`.
         tls: RedisTls,
+        /// How long one that does not answer yet is waited for.
+        patience: Duration,
     },
 }
 
@@ -48,16 +51,9 @@ impl StoreChoice {
                 let options = EmbeddedOptions { ledger, ..EmbeddedOptions::new(data) };
                 Ok(Arc::new(EmbeddedStore::open(options).map_err(|error| cannot(&error))?))
             }
-            Self::Redis { url, cell, tls } => {
+            Self::Redis { url, cell, tls, patience } => {
                 let options = RedisOptions { ledger, cell, tls, ..RedisOptions::new(&url) };
-                let store = RedisStore::open(options).await.map_err(|error| match error {
-                    RedisOpenError::Url { .. } | RedisOpenError::Cell { .. } => CommandError::Usage(error.to_string()),
-                    other => cannot(&other),
-                })?;
-                for warning in store.warnings() {
-                    eprintln!("warning: {warning}");
-                }
-                Ok(Arc::new(store))
+                Ok(Arc::new(shared_store::open(options, patience).await?))
             }
         }
     }
@@ -190,6 +186,10 @@ pub struct Guard {
     pub tls: Option<TlsFiles>,
     /// Whatever that opens.
     pub insecure: bool,
+    /// Where other servers and workers reach this one, if not where it listens.
+    pub advertise: Option<String>,
+    /// How other servers of the cell are reached.
+    pub peers: ServerAccess,
 }
 
 /// Where the secret of the first admin's token is written, in the data folder.
@@ -252,11 +252,18 @@ impl RunningServer {
         let ledger = flags.ledger()?;
         let traces = volley_traces::Export::from_env().map_err(|error| CommandError::Usage(error.to_string()))?;
         // The port first: it is the cheaper of the two to find taken.
-        let Guard { tokens, tls, insecure } = guard;
+        let Guard { tokens, tls, insecure, advertise, peers } = guard;
         let scheme = if tls.is_some() { "https" } else { "http" };
-        let server = Server::bind(&ApiOptions { listen, tokens, tls, insecure }).await;
+        let server = Server::bind(&ApiOptions { listen, tokens, tls, insecure, peers }).await;
         let server = server.map_err(|error| cannot(&error))?;
-        let url = format!("{scheme}://{}", server.address().map_err(|error| cannot(&error))?);
+        let bound = server.address().map_err(|error| cannot(&error))?;
+        let url = format!("{scheme}://{bound}");
+        // Where it listens on all addresses there is none to tell.
+        let reached = (!bound.ip().is_unspecified()).then(|| url.clone());
+        let address = advertise.or(reached).unwrap_or_default();
+        if address.is_empty() && matches!(store, StoreChoice::Redis { .. }) {
+            eprintln!("warning: other servers cannot reach this one at {url}; say where they can by --advertise");
+        }
         let token_file = store.admin_token_file();
         let machines = std::path::absolute(store.folder()).map_err(|error| cannot(&error))?.join("machines");
         // This very program, also when its file was replaced meanwhile.
@@ -270,7 +277,7 @@ impl RunningServer {
         }
         let streams = Arc::new(WorkerStreams::default());
         let scale = Some(ScaleOptions::new(provisioners));
-        let options = Options { address: url.clone(), scale, ..flags.control() };
+        let options = Options { address, scale, ..flags.control() };
         let control = Control::start(store, Arc::clone(&streams) as Arc<_>, options).await?;
         let tracing = traces.map(|export| tokio::spawn(volley_traces::follow(Arc::clone(&control), export)));
         let (stop, stopped) = oneshot::channel::<()>();

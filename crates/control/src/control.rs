@@ -1,5 +1,6 @@
 //! A server's life: its session, its loops, and the calls of the API.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,8 +11,8 @@ use tokio::task::{AbortHandle, JoinHandle};
 use volley_engine::FleetView;
 use volley_ledger::{
     Answer, ApplyPool, Attach, AttachRefusal, CloseSession, Detach, Heartbeat, Hint, InventoryItem, OpenSession,
-    Progress, Query, RemovePool, Report, Schedulable, Scope, SetSchedulable, Stop, StopReply, StopTarget, Submit,
-    SubmitRefusal, SubmitReply, Sweep, Verdict, WorkerMessage,
+    Progress, Query, RemovePool, Report, Schedulable, Scope, Servers, SetSchedulable, Stop, StopReply, StopTarget,
+    Submit, SubmitRefusal, SubmitReply, Sweep, Verdict, WorkerMessage,
 };
 use volley_metrics::ServerMetrics;
 use volley_model::{
@@ -38,6 +39,8 @@ const REPORTS_WAITING_MAX: usize = 10_000;
 const SWEEP_ITEMS_MAX: u32 = 10_000;
 /// Heartbeats of all workers are gathered for this long into one store call.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// Servers that come and go are looked for this often.
+const SERVERS_INTERVAL: Duration = Duration::from_secs(2);
 /// Hints may get lost: outboxes are looked at this often at least.
 const TAKE_INTERVAL: Duration = Duration::from_secs(5);
 /// A turn that is under way when the server ends has so long.
@@ -121,6 +124,9 @@ impl Control {
             tokio::spawn(Arc::clone(&control).sweep_loop()),
             tokio::spawn(Arc::clone(&control).heartbeat_loop()),
         ];
+        if control.store.take_interval().is_some() {
+            tasks.push(tokio::spawn(Arc::clone(&control).servers_loop()));
+        }
         if let Some(options) = control.options.scale.clone() {
             let scaling = tokio::spawn(Arc::clone(&control).scale_loop(options));
             *control.scaling.lock().unwrap_or_else(PoisonError::into_inner) = Some(scaling.abort_handle());
@@ -308,7 +314,9 @@ impl Control {
     ) -> Result<Attached, ControlError> {
         worker.check()?;
         let (session, id, epoch_nonce) = (self.session(), worker.id.clone(), self.nonce());
-        let attach = Attach { session, worker, stream, epoch, epoch_nonce, inventory, affinities };
+        let servers = self.servers(Some(&id)).await?;
+        let replaces = servers.holder.map(|(_, stream)| stream);
+        let attach = Attach { session, worker, stream, replaces, epoch, epoch_nonce, inventory, affinities };
         let reply = self.call_known(attach).await?;
         self.options.metrics.work.attached.add_one([if reply.is_ok() { "attached" } else { "refused" }]);
         if matches!(reply, Err(AttachRefusal::SessionEnded)) {
@@ -318,7 +326,46 @@ impl Control {
         let reply = reply?;
         self.streams.attach(id, stream, reply.epoch);
         let keep = reply.inventory.iter().map(|verdict| *verdict == Verdict::Keep).collect();
-        Ok(Attached { epoch: reply.epoch, lease: reply.lease, keep })
+        Ok(Attached { epoch: reply.epoch, lease: reply.lease, keep, servers: self.told(&servers) })
+    }
+
+    /// Where workers are told that they find a server: nothing of a store that no other server can share.
+    fn told(&self, servers: &Servers) -> Vec<String> {
+        if self.store.take_interval().is_none() {
+            return Vec::new();
+        }
+        let addresses = servers.live.iter().map(|(_, address)| address.clone());
+        let addresses: BTreeSet<String> = addresses.filter(|address| !address.is_empty()).collect();
+        addresses.into_iter().collect()
+    }
+
+    /// Tells workers when servers come and go.
+    async fn servers_loop(self: Arc<Self>) {
+        let mut last = Vec::new();
+        loop {
+            if let Ok(servers) = self.servers(None).await {
+                let told = self.told(&servers);
+                if told != last {
+                    self.delivery.servers(&told);
+                    last = told;
+                }
+            }
+            tokio::time::sleep(SERVERS_INTERVAL).await;
+        }
+    }
+
+    /// Whether a session is this server's own.
+    #[must_use]
+    pub fn is_session(&self, session: SessionId) -> bool {
+        self.session() == session
+    }
+
+    /// The servers of the cell, and which of them holds a worker's stream.
+    pub async fn servers(&self, worker: Option<&WorkerId>) -> Result<Servers, ControlError> {
+        match self.store.read(Query::Servers { worker: worker.cloned() }).await? {
+            Answer::Servers(servers) => Ok(*servers),
+            other => unreachable!("a store answers a query with its own answer, not {other:?}"),
+        }
     }
 
     /// The stream has its welcome and may be handed deliveries.
@@ -368,7 +415,9 @@ impl Control {
     async fn hint_loop(self: Arc<Self>, mut hints: tokio::sync::broadcast::Receiver<Hint>) {
         // Where a hint can get lost, no silence is trusted for longer than this.
         let mut ticks = self.store.take_interval().map(tokio::time::interval);
+        let mut incarnation = None;
         loop {
+            self.compare_if_renewed(&mut incarnation);
             let hint = tokio::select! {
                 hint = hints.recv() => hint,
                 () = tick(&mut ticks) => Err(RecvError::Lagged(0)),
@@ -386,9 +435,26 @@ impl Control {
                     self.arrivals.add(0);
                     self.outboxes.notify_one();
                     self.due.notify_one();
+                    // Whoever follows looks for events whose hint was lost.
+                    self.events.send_modify(|_| {});
                 }
                 Err(RecvError::Closed) => return,
             }
+        }
+    }
+
+    /// After the store was replaced or restarted its streams are closed: the workers come again with what they hold, and
+    /// what the store does not know of it ends.
+    fn compare_if_renewed(&self, last: &mut Option<u64>) {
+        let now = self.store.incarnation();
+        let renewed = last.replace(now).is_some_and(|last| last != now && last > 0);
+        if !renewed {
+            return;
+        }
+        let streams = self.streams.give_up();
+        tracing::warn!(workers = streams.len(), "the store is another process than before: all workers attach anew");
+        for (worker, stream) in streams {
+            self.delivery.close(&worker, stream);
         }
     }
 

@@ -16,6 +16,11 @@ pub trait Delivery: Send + Sync + 'static {
     /// A heartbeat was (or was not) accepted: number as sent by the worker.
     fn heartbeat(&self, worker: &WorkerId, stream: Nonce, number: u64, renewed: bool);
 
+    /// Where the servers of the cell answer now: all streams are told.
+    fn servers(&self, addresses: &[String]) {
+        let _ = addresses;
+    }
+
     /// The stream is fenced: close it.
     fn close(&self, worker: &WorkerId, stream: Nonce);
 }
@@ -42,4 +47,6 @@ pub struct Attached {
     pub lease: Millis,
     /// Keep or kill, one for each inventory item.
     pub keep: Vec<bool>,
+    /// Where the servers of the cell answer, for when this one does not any more.
+    pub servers: Vec<String>,
 }

@@ -66,6 +66,11 @@ impl Streams {
         self.lock().held.remove(&(worker.clone(), nonce));
     }
 
+    /// All of them are given up: whose they were, and which.
+    pub(crate) fn give_up(&self) -> Vec<(WorkerId, Nonce)> {
+        std::mem::take(&mut self.lock().held).into_keys().collect()
+    }
+
     /// These outboxes have something new.
     pub(crate) fn mark<'a>(&self, workers: impl IntoIterator<Item = &'a WorkerId>) {
         let mut inner = self.lock();

@@ -107,6 +107,9 @@ pub struct Attach {
     pub worker: Worker,
     /// Random, one per stream; a newer stream fences this one.
     pub stream: Nonce,
+    /// The worker's stream when this one was opened, which it takes the place of: a call that comes late, after yet
+    /// another stream was opened, is refused instead of fencing that one.
+    pub replaces: Option<Nonce>,
     /// The epoch the worker believes to be in.
     pub epoch: Option<Epoch>,
     /// For the new epoch, if one is begun.

@@ -8,7 +8,7 @@ use volley_model::{
     TenantName, Timestamp, Token, TokenId, WorkerId,
 };
 
-use volley_model::{FleetChanges, FleetVersion, ScaleState, WorkerView};
+use volley_model::{FleetChanges, FleetVersion, Nonce, ScaleState, SessionId, WorkerView};
 
 use crate::{Audit, Event, Overview, TakeFrom, Taken, Waiting};
 
@@ -69,6 +69,11 @@ pub enum Query {
         /// At most.
         max: u32,
     },
+    /// The servers of the cell, and which of them holds a worker's stream.
+    Servers {
+        /// Whose stream, if any.
+        worker: Option<WorkerId>,
+    },
     /// What workers' streams have not been handed yet.
     Take(Vec<TakeFrom>),
     /// Counts and laws.
@@ -124,6 +129,7 @@ pub enum Answer {
         tenants: Vec<TenantRecord>,
         more: bool,
     },
+    Servers(Box<Servers>),
     Take(Vec<Taken>),
     Audit(Box<Audit>),
     Overview(Box<Overview>),
@@ -239,4 +245,23 @@ pub struct WorkerRecord {
     pub idle_since: Timestamp,
     /// Why it was cordoned by itself, if it was.
     pub quarantine: Option<String>,
+}
+
+/// The servers of a cell.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Servers {
+    /// Those whose sessions have not ended, in order of session, with the addresses that they gave; empty for one that
+    /// nobody else can reach.
+    pub live: Vec<(SessionId, String)>,
+    /// Who holds the stream of the worker that was asked about, and which stream; `None` when there is none.
+    pub holder: Option<(SessionId, Nonce)>,
+}
+
+impl Servers {
+    /// The address of a session.
+    #[must_use]
+    pub fn address(&self, session: SessionId) -> Option<&str> {
+        let found = self.live.iter().find(|(other, _)| *other == session);
+        found.map(|(_, address)| address.as_str()).filter(|address| !address.is_empty())
+    }
 }

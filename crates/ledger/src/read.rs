@@ -11,8 +11,8 @@ use volley_model::{
 use crate::ledger::Ledger;
 use crate::state::{Container, Group, State};
 use crate::{
-    ContainerRecord, Delivery, Event, EventKind, GroupRecord, ListQuery, Order, PrefixMatch, StoredFinished, TakeFrom,
-    Taken, TenantRecord, Waiting, WorkerRecord,
+    ContainerRecord, Delivery, Event, EventKind, GroupRecord, ListQuery, Order, PrefixMatch, Servers, StoredFinished,
+    TakeFrom, Taken, TenantRecord, Waiting, WorkerRecord,
 };
 
 /// What memory knows of one container.
@@ -231,6 +231,13 @@ impl Ledger {
             quarantine: entry.quarantine.clone(),
         };
         page(self.workers.range((start_after(after), Bound::Unbounded)).map(record), max)
+    }
+
+    /// The servers of the cell, and who holds a worker's stream.
+    #[must_use]
+    pub fn servers(&self, worker: Option<&WorkerId>) -> Servers {
+        let live = self.sessions.iter().map(|(id, session)| (*id, session.address.clone())).collect();
+        Servers { live, holder: worker.and_then(|worker| self.workers.get(worker)?.stream) }
     }
 
     /// The token with this secret, live or ended.

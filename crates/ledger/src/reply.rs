@@ -184,6 +184,12 @@ pub enum AttachRefusal {
         /// The name.
         worker: WorkerId,
     },
+    /// Another stream was opened or closed since this one began; the worker comes again if it still wants one.
+    #[error("another stream of worker '{worker}' was opened or closed meanwhile; come again")]
+    Superseded {
+        /// Whose.
+        worker: WorkerId,
+    },
 }
 
 /// What a worker is to do about an attempt.

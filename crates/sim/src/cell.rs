@@ -162,6 +162,7 @@ impl Cell {
             Query::Fleet { known, max } => Answer::Fleet(Box::new(ledger.fleet(known, max))),
             Query::Scale => Answer::Scale(Box::new(ledger.scale_state())),
             Query::Overview { ahead_of } => Answer::Overview(Box::new(ledger.overview(ahead_of))),
+            Query::Servers { worker } => Answer::Servers(Box::new(ledger.servers(worker.as_ref()))),
             Query::Audit => Answer::Audit(Box::new(ledger.audit())),
             _ => return None,
         })

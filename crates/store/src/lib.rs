@@ -71,7 +71,13 @@ pub trait Store: Send + Sync + 'static {
         None
     }
 
-    /// What can be lost by how the store is set up, in words; empty when nothing acknowledged can.
+    /// Another number whenever the state is found to be kept by another process than before, which may not know all that
+    /// was acknowledged: what workers hold is to be compared with it again.
+    fn incarnation(&self) -> u64 {
+        0
+    }
+
+    /// What can be lost by how the store is set up, in words, and what was; empty when nothing acknowledged can.
     fn warnings(&self) -> Vec<String> {
         Vec::new()
     }

@@ -68,6 +68,10 @@ impl Store for MeasuredStore {
         self.inner.take_interval()
     }
 
+    fn incarnation(&self) -> u64 {
+        self.inner.incarnation()
+    }
+
     fn warnings(&self) -> Vec<String> {
         self.inner.warnings()
     }
@@ -108,6 +112,7 @@ fn query_name(query: &Query) -> &'static str {
         Query::List(_) => "list",
         Query::Workers { .. } => "workers",
         Query::Pools => "pools",
+        Query::Servers { .. } => "servers",
         Query::Events { .. } => "events",
         Query::Token(_) => "token",
         Query::Tokens { .. } => "tokens",

@@ -30,6 +30,8 @@ use volley_model::FleetVersion;
 use crate::{Clock, Store, StoreError, StoreFuture, StoreStats};
 use arguments::Arguments;
 use connection::Connection;
+use health::Health;
+use hints::Listener;
 pub use scripts::SCRIPT_ITEMS_MAX;
 use scripts::Scripts;
 
@@ -72,6 +74,8 @@ pub struct RedisOptions {
     pub take_interval: Duration,
     /// Most items that one call of a script touches; more take several calls.
     pub script_items_max: u32,
+    /// How often the server's settings are looked at.
+    pub settings_interval: Duration,
     /// The time of a test; the server's own clock when `None`.
     pub clock: Option<Clock>,
 }
@@ -88,6 +92,7 @@ impl RedisOptions {
             call_timeout: Duration::from_secs(5),
             take_interval: Duration::from_secs(1),
             script_items_max: SCRIPT_ITEMS_MAX,
+            settings_interval: Duration::from_secs(15),
             clock: None,
         }
     }
@@ -149,8 +154,8 @@ pub struct RedisStore {
     connection: Arc<Connection>,
     options: RedisOptions,
     hints: broadcast::Sender<Hint>,
-    listening: JoinHandle<()>,
-    warnings: Vec<String>,
+    tasks: [JoinHandle<()>; 2],
+    health: Arc<Health>,
     /// The connection in which the fleet was last known to be heard of in full.
     heard_in: AtomicU64,
     operations: AtomicU64,
@@ -170,19 +175,24 @@ impl RedisStore {
         let meta_key = format!("{prefix}meta");
         let scripts = Scripts::new(&options.ledger, options.script_items_max.max(1));
         let connection = Arc::new(Connection::new(client, options.call_timeout, scripts, meta_key.clone()));
-        let warnings = health::check(&connection, &meta_key).await?;
-        for warning in &warnings {
-            tracing::warn!("{warning}");
-        }
+        let health = Arc::new(health::check(&connection, &meta_key).await?);
         let (hints, _) = broadcast::channel(HINTS_KEPT);
-        let listening = tokio::spawn(hints::listen(Arc::clone(&connection), format!("{prefix}hints"), hints.clone()));
+        let listener = Listener {
+            connection: Arc::clone(&connection),
+            channel: format!("{prefix}hints"),
+            meta_key,
+            hints: hints.clone(),
+            health: Arc::clone(&health),
+        };
+        let watching = health::watch(Arc::clone(&connection), Arc::clone(&health), options.settings_interval);
+        let tasks = [tokio::spawn(hints::listen(listener)), tokio::spawn(watching)];
         Ok(Self {
             heard_in: AtomicU64::new(connection.made()),
             connection,
             options,
             hints,
-            listening,
-            warnings,
+            tasks,
+            health,
             operations: AtomicU64::new(0),
             reads: AtomicU64::new(0),
         })
@@ -199,6 +209,9 @@ impl RedisStore {
 
     async fn operate(&self, mut operation: Operation) -> Result<Reply, StoreError> {
         self.operations.fetch_add(1, Ordering::Relaxed);
+        if let (Operation::Submit(_), Some(refusal)) = (&operation, self.health.refusal()) {
+            return Err(refusal);
+        }
         if let Operation::Stop(op) = &operation {
             return Ok(Reply::Stop(self.stop(op).await?));
         }
@@ -266,14 +279,20 @@ impl Store for RedisStore {
         Some(self.options.take_interval)
     }
 
+    fn incarnation(&self) -> u64 {
+        self.health.incarnation()
+    }
+
     fn warnings(&self) -> Vec<String> {
-        self.warnings.clone()
+        self.health.warnings()
     }
 }
 
 impl Drop for RedisStore {
     fn drop(&mut self) {
-        self.listening.abort();
+        for task in &self.tasks {
+            task.abort();
+        }
     }
 }
 

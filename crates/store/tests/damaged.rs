@@ -32,8 +32,8 @@ async fn fill(dir: &Path) {
     let (id, pool) = (WorkerId::new("w").unwrap(), PoolName::new("p").unwrap());
     let worker = Worker { id: id.clone(), pool, labels: BTreeMap::new(), capacity, notes: Vec::new() };
     let (stream, epoch_nonce) = (Nonce(2), Nonce(3));
-    let attach =
-        Attach { session, worker, stream, epoch: None, epoch_nonce, inventory: Vec::new(), affinities: Vec::new() };
+    let (inventory, affinities) = (Vec::new(), Vec::new());
+    let attach = Attach { session, worker, stream, replaces: None, epoch: None, epoch_nonce, inventory, affinities };
     let epoch = store.call(attach).await.unwrap().unwrap().epoch;
     let mut spec = Spec::of_command("true", &["a"]);
     spec.env.insert("A".to_owned(), "b".to_owned());

@@ -14,8 +14,9 @@ use rustls::{ClientConfig, RootCertStore};
 /// Where a server answers, what to show it, and whom to trust.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct ServerAccess {
-    /// As in `http://127.0.0.1:7171` or `https://volley.example`.
-    pub server: String,
+    /// As in `http://127.0.0.1:7171` or `https://volley.example`: servers of one cell, any of which will do. At least
+    /// one.
+    pub servers: Vec<String>,
     /// A token's secret.
     pub token: Option<String>,
     /// Certificates (PEM) of who may have signed the server's; those of the system when `None`.
@@ -46,10 +47,17 @@ pub enum AccessError {
 }
 
 impl ServerAccess {
-    /// A server that asks for no token.
+    /// A server that asks for no token; or several, divided by commas.
     #[must_use]
-    pub fn open(server: &str) -> Self {
-        Self { server: server.trim_end_matches('/').to_owned(), ..Self::default() }
+    pub fn open(servers: &str) -> Self {
+        let servers = servers.split(',').map(|server| server.trim().trim_end_matches('/').to_owned()).collect();
+        Self { servers, ..Self::default() }
+    }
+
+    /// For messages: all of them.
+    #[must_use]
+    pub fn server(&self) -> String {
+        self.servers.join(",")
     }
 
     /// The value of the header `authorization` (and of the gRPC metadata of that name).
@@ -91,7 +99,7 @@ impl ServerAccess {
                     roots.add(certificate)?;
                 }
             }
-            None if self.server.starts_with("https://") => {
+            None if self.servers.iter().any(|server| server.starts_with("https://")) => {
                 // One that cannot be read takes nothing from the others.
                 roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
                 if roots.is_empty() {
@@ -131,6 +139,6 @@ pub fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, AccessError> {
 impl fmt::Debug for ServerAccess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let token = if self.token.is_some() { "a token" } else { "no token" };
-        write!(f, "{} with {token}", self.server)
+        write!(f, "{} with {token}", self.server())
     }
 }

@@ -1,4 +1,8 @@
-//! The Rust client of the HTTP API: requests with JSON in and out, problem details as errors.
+//! The Rust client of the HTTP API: requests with JSON in and out, problem details as errors. Of
+//! several servers it talks to one, and to the next when nobody answers there.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -11,6 +15,7 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
 use crate::access::{AccessError, ServerAccess};
+use crate::protocol;
 
 /// Most bytes of a reply.
 const REPLY_BYTES_MAX: usize = 256 << 20;
@@ -36,40 +41,41 @@ pub enum ClientError {
     },
 }
 
-/// Talks to one server.
+/// Talks to a server of a cell.
 #[derive(Debug, Clone)]
 pub struct Client {
-    server: String,
+    servers: Vec<String>,
+    /// Which of them answered last; clones go on there.
+    current: Arc<AtomicUsize>,
     authorization: Option<String>,
     client: HyperClient<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
 impl Client {
-    /// For a server. Connects with the first request.
+    /// For the servers of a cell. Connects with the first request.
     ///
     /// # Errors
     /// When TLS is asked for and cannot be set up.
     pub fn new(access: &ServerAccess) -> Result<Self, AccessError> {
         let client = HyperClient::builder(TokioExecutor::new()).build(access.connector()?);
-        let server = access.server.trim_end_matches('/').to_owned();
-        Ok(Self { server, authorization: access.authorization(), client })
+        let servers = access.servers.iter().map(|server| server.trim_end_matches('/').to_owned()).collect();
+        let current = Arc::new(AtomicUsize::new(0));
+        Ok(Self { servers, current, authorization: access.authorization(), client })
+    }
+
+    fn server(&self) -> &str {
+        &self.servers[self.current.load(Ordering::SeqCst) % self.servers.len()]
     }
 
     fn unreachable(&self, reason: String) -> ClientError {
-        ClientError::Unreachable { server: self.server.clone(), reason }
+        ClientError::Unreachable { server: self.servers.join(" and "), reason }
     }
 
     /// One request; the good reply, or the problem that the server tells.
     async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Response<Incoming>, ClientError> {
         let bytes = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
-        let request = Request::builder().method(method).uri(format!("{}{path}", self.server));
-        let mut request = request.header("content-type", "application/json");
-        if let Some(authorization) = &self.authorization {
-            request = request.header("authorization", authorization);
-        }
-        let request = request.body(Full::new(bytes));
-        let request = request.map_err(|error| self.unreachable(error.to_string()))?;
-        let reply = self.client.request(request).await.map_err(|error| self.unreachable(innermost(&error)))?;
+        let reply = self.send_anywhere(&method, path, &bytes).await?;
+        self.check_version(&reply)?;
         let status = reply.status();
         if status.is_success() {
             return Ok(reply);
@@ -79,6 +85,54 @@ impl Client {
         let detail = problem.as_ref().and_then(|problem| problem["detail"].as_str());
         let detail = detail.map_or_else(|| format!("the server answered {status}"), str::to_owned);
         Err(ClientError::Problem { status, detail })
+    }
+
+    /// To the server that answered last, and on to the next where nothing can have arrived, or may arrive twice.
+    async fn send_anywhere(
+        &self,
+        method: &Method,
+        path: &str,
+        body: &Bytes,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let mut left = self.servers.len();
+        loop {
+            let server = self.current.load(Ordering::SeqCst);
+            let request = Request::builder().method(method.clone()).uri(format!("{}{path}", self.server()));
+            let request = request.header("content-type", "application/json");
+            let mut request = request.header(protocol::HTTP_HEADER, protocol::http_versions());
+            if let Some(authorization) = &self.authorization {
+                request = request.header("authorization", authorization);
+            }
+            let request = request.body(Full::new(body.clone()));
+            let request = request.map_err(|error| self.unreachable(error.to_string()))?;
+            let error = match self.client.request(request).await {
+                Ok(reply) => return Ok(reply),
+                Err(error) => error,
+            };
+            left -= 1;
+            if left == 0 || !(error.is_connect() || *method == Method::GET) {
+                return Err(self.unreachable(innermost(&error)));
+            }
+            // Another request may have gone on already.
+            let _ = self.current.compare_exchange(server, server + 1, Ordering::SeqCst, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether a reply is in a version that is spoken here; a server that does not say is not asked.
+    fn check_version(&self, reply: &Response<Incoming>) -> Result<(), ClientError> {
+        let said = reply.headers().get(protocol::HTTP_HEADER).and_then(|version| version.to_str().ok());
+        match said {
+            Some(version) if version != protocol::HTTP.to_string() => Err(ClientError::Problem {
+                status: StatusCode::NOT_IMPLEMENTED,
+                detail: format!(
+                    "{} answers in version {version} of the HTTP API, this client speaks version {}; use a client of \
+                     the server's version",
+                    self.server(),
+                    protocol::HTTP
+                ),
+            }),
+            _ => Ok(()),
+        }
     }
 
     async fn collect(&self, reply: Response<Incoming>) -> Result<Bytes, ClientError> {
@@ -110,7 +164,7 @@ impl Client {
         let bytes = self.bytes(method, path, body).await?;
         serde_json::from_slice(&bytes).map_err(|error| ClientError::Problem {
             status: StatusCode::BAD_GATEWAY,
-            detail: format!("{} does not answer as volley does: {error}", self.server),
+            detail: format!("{} does not answer as volley does: {error}", self.server()),
         })
     }
 }

@@ -8,6 +8,7 @@ use volley_model::{
 };
 
 use crate::proto;
+use crate::protocol;
 
 type Checked<T> = Result<T, ValidationError>;
 
@@ -162,6 +163,8 @@ pub fn worker_to(worker: &Worker) -> proto::Hello {
         epoch: None,
         inventory: Vec::new(),
         images: Vec::new(),
+        protocol_min: protocol::WORKERS_MIN,
+        protocol_max: protocol::WORKERS_MAX,
     }
 }
 

@@ -6,6 +6,7 @@ pub mod client;
 pub mod convert;
 pub mod json;
 pub mod pool_json;
+pub mod protocol;
 
 /// Generated from `proto/volley/v1/volley.proto`.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]

@@ -9,8 +9,6 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use serde_json::json;
-
 use super::proxy::Proxy;
 use super::script::{Event, Group, Kind, Script, Side, WORKERS};
 use crate::scene::{Process, Scene, Server, VOLLEY, Worker, until};
@@ -234,18 +232,11 @@ impl Client {
         let me = "$VOLLEY_CONTAINER_ID $VOLLEY_ATTEMPT";
         let work = group.work.as_secs_f64();
         let script = format!("echo begin {me} >> {lines}; sleep {work:.3}; echo end {me} >> {lines}");
-        // A machine that is short of everything loses workers that nobody killed: more attempts than by default.
-        let retry = json!({ "attempts_max": 50, "backoff": "100ms", "backoff_max": "1s", "on": ["lost"] });
-        let resources = json!({ "cpu": "100m", "memory": "8Mi" });
-        let spec = json!({ "command": "sh", "args": ["-c", script], "resources": resources, "retry": retry });
-        let file = scene.path(&format!("client.{number}.json"));
-        let body = json!({ "spec": spec, "count": group.containers });
-        std::fs::write(&file, body.to_string()).expect("the folder is ours");
-        let key = format!("client {number}");
+        let (key, count) = (format!("client {number}"), group.containers.to_string());
         let url = proxy.url();
         let output = scene.path(&format!("client.{number}"));
-        let mut command = scene.command(&["--server", &url, "-o", "quiet", "run", "--key", &key, "--file"]);
-        command.arg(file);
+        let mut command = scene.command(&["--server", &url, "-o", "quiet", "run", "--key", &key, "-n", &count]);
+        command.args(["--cpu", "100m", "--memory", "8Mi", "--", "sh", "-c", &script]);
         let (pause, shared) = (group.pause, Arc::clone(&running));
         let thread = std::thread::spawn(move || {
             std::thread::sleep(pause);

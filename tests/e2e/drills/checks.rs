@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::cast::Cast;
-use crate::http;
 use crate::scene::{Scene, until};
 
 /// Containers that run while capacity is compared with the machine: more than one worker has room for.
@@ -28,15 +27,6 @@ fn attempts(scene: &Scene) -> (Attempts, Attempts) {
     (began, ended)
 }
 
-/// In the middle of it all: every accepted container is in one state, nobody is over capacity.
-pub fn check_laws(cast: &Cast<'_>) {
-    let audit = until("the server answers", || {
-        let reply = http::request(cast.server().address(), "GET", "/v1/audit", &[], b"").ok()?;
-        (reply.status == 200).then(|| reply.json())
-    });
-    assert_eq!(audit["ok"], true, "{audit}");
-}
-
 /// Everything that clients were told has ended well, once, and ran.
 pub fn check_ends(scene: &Scene, cast: &Cast<'_>, containers: u64) {
     let server = cast.server();
@@ -46,7 +36,6 @@ pub fn check_ends(scene: &Scene, cast: &Cast<'_>, containers: u64) {
     let listed = page["containers"].as_array().expect("a list");
     assert_eq!(listed.len() as u64, containers);
     let (began, ended) = attempts(scene);
-    println!("  {containers} containers took {} attempts", began.len());
     for container in listed {
         assert_eq!(container["success"], true, "{container}");
         let id = container["id"].as_str().expect("an id").to_owned();
@@ -79,8 +68,7 @@ fn running() -> BTreeMap<String, BTreeSet<String>> {
 pub fn check_capacity(scene: &Scene, cast: &Cast<'_>) {
     let server = cast.server();
     let go = scene.path("go");
-    let retry = json!({ "attempts_max": 50, "backoff": "100ms", "backoff_max": "1s", "on": ["lost"] });
-    let small = json!({ "resources": { "cpu": "100m", "memory": "8Mi" }, "retry": retry });
+    let small = json!({ "resources": { "cpu": "100m", "memory": "8Mi" } });
     let group = server.submit(SLEEPERS, &format!("while [ ! -e {} ]; do sleep 0.1; done", go.display()), small);
     until("all run, and nothing else", || {
         let mut listed: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();

@@ -13,9 +13,6 @@
 //! | `stdout.N`, `stderr.N` | keeper | output from byte N on |
 //! | `work/` | container | its working directory, of a process |
 //! | `bundle/`, `runtime/` | keeper | of one from an image: its files, and the OCI runtime's state |
-//!
-//! Nothing is synced: when the machine loses its power nothing of it runs any more, and what cannot be
-//! read then is an attempt that is lost, as it should be.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};

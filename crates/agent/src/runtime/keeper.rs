@@ -16,7 +16,6 @@ use volley_model::submission::STOP_GRACE_MAX;
 use volley_model::{Bytes, Millis, Outcome, StopCause};
 
 use super::attempt_dir::{AttemptDir, How, LaunchRecord, RunningRecord};
-use super::lease_file::LeaseWatch;
 use super::log_file::LogFile;
 use super::{cgroup, oci, process};
 use crate::Usage;
@@ -143,10 +142,6 @@ struct Kept<'a> {
     /// A stop was asked for; killed then.
     kill_at: Option<Instant>,
     stopped: bool,
-    /// Its worker's right to run it; `None` when it has ended, and for what goes on without.
-    lease: Option<LeaseWatch>,
-    /// Ended because the lease did.
-    lost: bool,
 }
 
 /// What a wait found.
@@ -173,9 +168,7 @@ impl<'a> Kept<'a> {
             Capture { pipe: pipe.map(File::from), log, failed: false }
         };
         let streams = [capture(started.stdout.take(), "stdout"), capture(started.stderr.take(), "stderr")];
-        let lease = LeaseWatch::of(dir, launch);
-        let (reaped, stopped, lost) = (false, false, false);
-        Ok(Self { launch, started, ended, orders, streams, reaped, kill_at: None, stopped, lease, lost })
+        Ok(Self { launch, started, ended, orders, streams, reaped: false, kill_at: None, stopped: false })
     }
 
     fn keep(mut self) -> io::Result<Outcome> {
@@ -186,9 +179,7 @@ impl<'a> Kept<'a> {
                 self.kill_at = None;
                 self.kill();
             }
-            let lease = self.mind_lease();
-            let wait = wait.filter(|wait| !wait.is_zero()).into_iter().chain(lease).min();
-            let ready = self.wait(true, wait)?;
+            let ready = self.wait(true, wait.filter(|wait| !wait.is_zero()))?;
             for (stream, ready) in self.streams.iter_mut().zip(ready.streams) {
                 if ready {
                     stream.read(&mut buffer);
@@ -211,23 +202,8 @@ impl<'a> Kept<'a> {
         Ok(self.outcome(status))
     }
 
-    /// Kills it when the lease has ended; else how long there is until then.
-    fn mind_lease(&mut self) -> Option<Duration> {
-        let left = self.lease.as_mut()?.left()?;
-        if left.is_zero() {
-            (self.lease, self.lost) = (None, true);
-            self.kill();
-            return None;
-        }
-        Some(left)
-    }
-
     fn outcome(&self, status: WaitStatus) -> Outcome {
         let signal = status.terminating_signal();
-        if self.lost {
-            // Where the lease ended, another attempt may be under way: whatever this one did is not its container's end.
-            return Outcome::Lost;
-        }
         if self.stopped {
             return Outcome::Stopped { by: StopCause::Client };
         }

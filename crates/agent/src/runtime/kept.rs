@@ -17,7 +17,6 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use volley_model::{Attempt, ContainerId, Millis, Outcome, Progress, StopCause, WorkerId};
 
 use super::attempt_dir::{AttemptDir, How, LaunchRecord, Lock};
-use super::lease_file::LeaseFile;
 use super::{cgroup, keeper, log_file};
 use crate::attempts::Key;
 use crate::{Happened, Launch, Left, Output, Runtime, Usage};
@@ -96,7 +95,6 @@ struct Inner<M> {
     /// Folders of acknowledged attempts, oldest first.
     ended: Mutex<VecDeque<(SystemTime, AttemptDir)>>,
     starting: Semaphore,
-    lease: LeaseFile,
     #[allow(dead_code, reason = "closing the file unlocks the folder")]
     lock: File,
 }
@@ -129,10 +127,9 @@ impl<M: Method> Kept<M> {
             let words = format!("another worker uses the folder {}; name another with --state", dir.display());
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, words));
         }
-        let lease = LeaseFile::open(&absolute).map_err(|error| named("cannot be written", &error))?;
         let options = KeptOptions { state_dir: absolute, ..options };
         let (live, ended, starting) = (Mutex::default(), Mutex::default(), Semaphore::new(STARTING_MAX));
-        Ok(Self { inner: Arc::new(Inner { options, method, happened, live, ended, starting, lease, lock: file }) })
+        Ok(Self { inner: Arc::new(Inner { options, method, happened, live, ended, starting, lock: file }) })
     }
 
     /// Runs an attempt in a task of its own, unless it runs already. One that is `noted` waited in an earlier life.
@@ -413,12 +410,6 @@ impl<M: Method> Runtime for Kept<M> {
             // Nothing was begun here.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => tracing::warn!(%error, dir = %dir.0.display(), "an acknowledged end is told again"),
-        }
-    }
-
-    fn renew_lease(&self, left: Duration) {
-        if let Err(error) = self.inner.lease.renew(left) {
-            tracing::error!(%error, "keepers are not told of the lease: they end what they keep");
         }
     }
 

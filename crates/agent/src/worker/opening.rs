@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use tokio_stream::StreamExt;
 use tonic::{Code, Status};
 use volley_model::IMAGES_TOLD_MAX;
-use volley_wire::convert;
 use volley_wire::proto::{self, from_worker, to_worker};
+use volley_wire::{convert, protocol};
 
 use super::{LEASE_MAX, Lease, Life, MESSAGES_MAX, Stream, WELCOME_WAIT, WorkerError, heartbeat_every};
 use crate::link::{Link, OpenError};
@@ -45,17 +45,20 @@ impl Life {
                 self.complain(&reason);
                 return Ok(None);
             }
-            Ok(Err(OpenError::Answered(status))) => return self.refused(&status).map(|()| None),
+            Ok(Err(OpenError::Answered(status))) => return self.refused(&status, link).map(|()| None),
             Err(_) => {
                 self.greeted = true;
                 self.complain("it does not answer");
                 return Ok(None);
             }
         };
+        if let Err(mismatch) = protocol::check_welcome(&welcome) {
+            return self.refused(&Status::failed_precondition(mismatch.to_string()), link).map(|()| None);
+        }
         self.options.metrics.link.connects.add_one(["attached"]);
+        link.on_servers(&welcome.servers);
         let term = Duration::from_millis(welcome.lease_ms).min(LEASE_MAX);
         self.lease = Some(Lease { term, renewed: sent_at, ended: false });
-        self.tell_lease();
         let epoch = welcome.epoch.map(convert::epoch_from);
         let epoch = epoch.ok_or_else(|| WorkerError::Refused("its welcome has no epoch".to_owned()))?;
         self.epoch.set(epoch)?;
@@ -68,10 +71,17 @@ impl Life {
         }
         tracing::info!(worker = %self.options.worker.id, epoch = epoch.number, "attached");
         let heartbeat_at = Instant::now() + heartbeat_every(term);
-        Ok(Some(Stream { out, inbound, specs: HashMap::new(), heartbeats: BTreeMap::new(), heartbeat_at }))
+        Ok(Some(Stream {
+            out,
+            inbound,
+            specs: HashMap::new(),
+            heartbeats: BTreeMap::new(),
+            heartbeat_at,
+            heard: Instant::now(),
+        }))
     }
 
-    fn refused(&mut self, status: &Status) -> Result<(), WorkerError> {
+    fn refused(&mut self, status: &Status, link: &dyn Link) -> Result<(), WorkerError> {
         self.options.metrics.link.connects.add_one(["refused"]);
         let reason = status.message();
         let for_good = match status.code() {
@@ -79,6 +89,11 @@ impl Life {
             // A life before this one, or a stream that broke before its welcome, may still be noted as connected; a
             // worker without a past has the wrong name.
             Code::AlreadyExists => self.epoch.get().is_none() && self.attempts.is_empty() && !self.greeted,
+            // Another server may be of another version; and what runs is not given up for one that was updated first.
+            Code::FailedPrecondition => {
+                self.mismatches += 1;
+                self.mismatches >= link.servers() && self.attempts.is_empty()
+            }
             // A token may be made good while the worker waits; one that never worked is a mistake.
             Code::Unauthenticated => self.epoch.get().is_none() && self.attempts.is_empty(),
             _ => false,

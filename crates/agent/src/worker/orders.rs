@@ -14,7 +14,9 @@ use crate::output_page::answer;
 impl Life {
     pub(super) fn on_message(&mut self, message: to_worker::Message, stream: &mut Stream) {
         match message {
-            to_worker::Message::Welcome(_) => tracing::warn!("a second welcome on one stream: not heard"),
+            to_worker::Message::Welcome(_) | to_worker::Message::Servers(_) => {
+                tracing::warn!("a second welcome on one stream: not heard");
+            }
             to_worker::Message::Starts(starts) => {
                 if let Err(error) = self.on_starts(starts, stream) {
                     tracing::error!(%error, "starts that cannot be read; the server hands them out again");
@@ -50,7 +52,6 @@ impl Life {
                     self.options.metrics.link.heartbeats.add_one(["renewed"]);
                     lease.renewed = lease.renewed.max(sent);
                     lease.ended = false;
-                    self.tell_lease();
                 }
             }
             to_worker::Message::Logs(request) => answer(&self.runtime, request, stream.out.clone()),

@@ -1,11 +1,10 @@
 //! What every runtime must do. Each function is a test of each kind of runtime.
 
 use std::path::Path;
-use std::time::Duration;
 
 use tempfile::TempDir;
 use volley_agent::{Happened, Launch, limits_notes};
-use volley_model::{Bytes, ContainerId, Millis, OnDisconnect, Outcome, Progress};
+use volley_model::{Bytes, ContainerId, Millis, Outcome, Progress};
 
 use crate::bed::{
     ATTEMPT, Bed, CONTAINER, Containers, Kind, Processes, STOPPED, launch, nothing_left, processes, shared, until,
@@ -37,7 +36,6 @@ for_all_runtimes!(
     a_keeper_that_is_killed_is_a_loss_and_leaves_nothing_running,
     the_next_life_adopts_what_runs_and_what_has_ended,
     an_adopted_container_can_be_stopped,
-    what_a_worker_left_ends_with_its_lease_unless_it_is_to_go_on,
 );
 
 fn folder() -> TempDir {
@@ -233,34 +231,6 @@ async fn an_adopted_container_can_be_stopped<K: Kind>(dir: &Path) {
         assert_eq!(bed.runtime.adopt().unwrap().len(), 1);
         assert!(bed.runtime.stop(CONTAINER, ATTEMPT, Millis(0)));
         assert_eq!(bed.outcome().await, STOPPED);
-    });
-    nothing_left(dir).await;
-}
-
-/// Nobody is there to end it: the server's next attempt must not find this one running for ever.
-async fn what_a_worker_left_ends_with_its_lease_unless_it_is_to_go_on<K: Kind>(dir: &Path) {
-    let (flag, long) = (shared(dir).join("go"), long(dir));
-    let keeps = ContainerId { index: 1, ..CONTAINER };
-    life(async || {
-        let bed = Bed::new::<K>(dir);
-        bed.runtime.renew_lease(Duration::from_millis(500));
-        bed.runtime.start(launch(K::spec(dir, &format!("{long}; true"))));
-        let mut spec = K::spec(dir, &format!("echo here; until test -e {}; do sleep 0.01; done", flag.display()));
-        spec.on_disconnect = OnDisconnect::Keep;
-        bed.runtime.start(Launch { container: keeps, ..launch(spec) });
-        let printed = || bed.runtime.output(keeps, 1, false, 0, usize::MAX).unwrap().bytes;
-        until("it runs", || printed() == b"here\n").await;
-    });
-    let keepers = || processes(&format!("volley-test-keeper {}", dir.display())).len();
-    until("the end of one and its keeper", || keepers() == 1 && processes(&long).is_empty()).await;
-    life(async || {
-        let mut bed = Bed::new::<K>(dir);
-        let mut left = bed.runtime.adopt().unwrap();
-        left.sort_by_key(|left| left.launch.container);
-        let found: Vec<_> = left.iter().map(|left| (left.launch.container, left.progress.clone())).collect();
-        assert_eq!(found, [(CONTAINER, Progress::Ended(Outcome::Lost)), (keeps, Progress::Running)]);
-        std::fs::write(&flag, b"").unwrap();
-        assert_eq!(bed.outcome().await, exited(0, None));
     });
     nothing_left(dir).await;
 }

@@ -262,6 +262,6 @@ pub(super) async fn logs(
     record(&shared, &caller, id).await?;
     let follower = follow.then(|| shared.patience.follower()).transpose()?;
     let caller = (shared.auth, caller);
-    let body = Reader::new(shared.control, shared.streams, caller, id, which, follower).body().await?;
+    let body = Reader::new(shared.control, shared.peers, caller, id, which, follower).body().await?;
     Ok(([(http::header::CONTENT_TYPE, "application/octet-stream")], body).into_response())
 }

@@ -26,7 +26,8 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 
 async fn page(shared: &Shared, caller: &Caller, after: EventNumber, max: u32) -> Result<EventPage, Problem> {
     match shared.control.read(Query::Events { after, max, scope: caller.scope() }).await? {
-        Answer::Events(page) => Ok(page),
+        // After a failover that lost writes the numbers begin again before what was seen.
+        Answer::Events(page) => Ok(EventPage { seen: page.seen.min(page.last), ..page }),
         _ => Err(unexpected()),
     }
 }

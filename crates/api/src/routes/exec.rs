@@ -45,8 +45,8 @@ async fn place(shared: &Shared, caller: &Caller, text: &str) -> Result<(Containe
 async fn call(shared: &Shared, caller: &Caller, text: &str, call: Call) -> Result<Reply, Problem> {
     let (container, worker, attempt) = place(shared, caller, text).await?;
     let container = Some(convert::container_to(container));
-    let request = proto::CallRequest { request: 0, container, attempt, call: Some(call) };
-    Ok(shared.streams.call(&worker, request).await?)
+    let request = proto::CallRequest { request: 0, container, attempt, call: Some(call), worker: String::new() };
+    Ok(shared.peers.call(caller, &worker, request).await?)
 }
 
 fn unexpected() -> Problem {

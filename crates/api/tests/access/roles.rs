@@ -104,7 +104,7 @@ async fn no_route_hears_an_unknown_revoked_or_expired_token() {
 }
 
 pub async fn channel(access: &ServerAccess) -> Channel {
-    let endpoint = Endpoint::from_shared(access.server.clone()).expect("an address");
+    let endpoint = Endpoint::from_shared(access.server()).expect("an address");
     endpoint.connect_with_connector(access.connector().expect("its files are good")).await.expect("it answers")
 }
 

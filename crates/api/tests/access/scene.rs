@@ -114,7 +114,7 @@ impl Scene {
 
 pub fn options() -> ApiOptions {
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    ApiOptions { listen, tokens: false, tls: None, insecure: false }
+    ApiOptions { listen, tokens: false, tls: None, insecure: false, peers: ServerAccess::default() }
 }
 
 /// One request; an error when no connection is made.
@@ -127,7 +127,7 @@ pub async fn ask_with(
 ) -> Result<Reply, String> {
     let connector = access.connector().map_err(|error| error.to_string())?;
     let client = Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(connector);
-    let mut request = Request::builder().method(method).uri(format!("{}{path}", access.server));
+    let mut request = Request::builder().method(method).uri(format!("{}{path}", access.server()));
     if let Some(authorization) = access.authorization() {
         request = request.header("authorization", authorization);
     }

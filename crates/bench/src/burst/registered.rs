@@ -63,6 +63,7 @@ fn attach(session: SessionId, number: u32) -> Attach {
     Attach {
         session,
         stream: nonce,
+        replaces: None,
         worker,
         epoch: None,
         epoch_nonce: nonce,

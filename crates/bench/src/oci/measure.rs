@@ -33,8 +33,7 @@ const SETTLE: Duration = Duration::from_secs(2);
 const SLEEP_S: &str = "1000";
 /// Of each container.
 const CPU: CpuMilli = CpuMilli(10);
-/// The OCI runtime's own first process counts as the container's: with 16 MiB it is killed now and then.
-const MEMORY: Bytes = Bytes(64 << 20);
+const MEMORY: Bytes = Bytes(16 << 20);
 /// The worker's name; its containers are told it.
 const WORKER: &str = "bench-oci";
 

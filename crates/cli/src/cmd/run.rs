@@ -143,7 +143,7 @@ pub async fn run(run: Run, access: &ServerAccess, format: Format) -> Result<(), 
         let after = follow::last_event(&client).await?;
         Ok::<_, CommandError>((after, submit(&client, &submission, run.patience).await?))
     };
-    let (after, (group, repeated)) = tokio::select! {
+    let (after, group) = tokio::select! {
         submitted = submitted => submitted?,
         () = interrupts.next() => return Err(CommandError::Ended(INTERRUPTED)),
     };
@@ -154,8 +154,7 @@ pub async fn run(run: Run, access: &ServerAccess, format: Format) -> Result<(), 
         }
         return Ok(());
     }
-    let from = follow::From { after, repeated };
-    let followed = follow::follow(&client, &group, count(&submission), from, run.patience, format, &mut interrupts);
+    let followed = follow::follow(&client, &group, count(&submission), after, run.patience, format, &mut interrupts);
     let followed = followed.await?;
     let records = summary::Summary::of(&client, &group).await?;
     records.write(None, format)?;
@@ -175,17 +174,13 @@ fn end(followed: &Followed, summary: &summary::Summary) -> Result<(), CommandErr
     }
 }
 
-/// Sends it until the server says what became of it: the client key makes a repeat harmless. The group, and whether
-/// it was there before.
-async fn submit(client: &Client, submission: &Submission, patience: Millis) -> Result<(String, bool), CommandError> {
+/// Sends it until the server says what became of it: the client key makes a repeat harmless.
+async fn submit(client: &Client, submission: &Submission, patience: Millis) -> Result<String, CommandError> {
     let body = body(submission);
     let mut tries = 0;
     loop {
         let error = match client.json(Method::POST, "/v1/containers", Some(&body)).await {
-            Ok(reply) => {
-                let group = reply["group"].as_str().unwrap_or_default().to_owned();
-                return Ok((group, reply["repeated"] == true));
-            }
+            Ok(reply) => return Ok(reply["group"].as_str().unwrap_or_default().to_owned()),
             Err(error) => error,
         };
         let unknown = match &error {

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use volley_api::TlsFiles;
 use volley_control::pools::Lifetime;
+use volley_model::Millis;
 use volley_store::redis::RedisTls;
+use volley_wire::access::ServerAccess;
 
 use crate::command_error::CommandError;
 use crate::fleet::{interrupted, stdin_ended};
@@ -31,6 +33,12 @@ pub struct Serve {
     cell: String,
     #[command(flatten)]
     store_tls: StoreTlsFlags,
+    /// At the start, a Redis that does not answer is waited for so long.
+    #[arg(long, value_name = "TIME", default_value = "60s", env = "VOLLEY_STORE_WAIT", requires = "store")]
+    store_wait: Millis,
+    /// Where workers and other servers reach this one, as in https://volley1.example:7171 (default: where it listens, unless that is on all addresses).
+    #[arg(long, value_name = "URL", env = "VOLLEY_ADVERTISE")]
+    advertise: Option<String>,
     /// Every call needs a token. At the first start an admin's is made and written to admin.token in the data folder (with --store: in the current one).
     #[arg(long, env = "VOLLEY_TOKENS")]
     tokens: bool,
@@ -83,25 +91,44 @@ fn read_file(file: &Path) -> Result<Vec<u8>, CommandError> {
 }
 
 impl Serve {
-    fn guard(&self) -> Guard {
+    fn guard(&self, access: &ServerAccess) -> Result<Guard, CommandError> {
         let files = self.tls_cert.clone().zip(self.tls_key.clone());
         let tls = files.map(|(certificate, key)| {
             let client_ca = self.tls_client_ca.clone();
             TlsFiles { certificate, key, client_ca }
         });
-        Guard { tokens: self.tokens, tls, insecure: self.insecure }
+        let advertise = self.advertise.as_ref().map(|url| advertised(url, tls.is_some())).transpose()?;
+        // Whom its clients are to trust, and how they show who they are, it takes for other servers too; the token is
+        // that of whoever asks.
+        let peers = ServerAccess { token: None, ..access.clone() };
+        Ok(Guard { tokens: self.tokens, tls, insecure: self.insecure, advertise, peers })
+    }
+}
+
+/// An address that others can use.
+fn advertised(url: &str, tls: bool) -> Result<String, CommandError> {
+    let scheme = if tls { "https://" } else { "http://" };
+    match url.trim_end_matches('/').strip_prefix(scheme) {
+        Some(host) if !host.is_empty() && !host.contains(['/', ',', ' ']) => Ok(format!("{scheme}{host}")),
+        _ => Err(CommandError::Usage(format!("--advertise: '{url}' is not {scheme}HOST:PORT of this server"))),
     }
 }
 
 /// Runs until it is interrupted.
-pub async fn serve(serve: &Serve, format: Format) -> Result<(), CommandError> {
+pub async fn serve(serve: &Serve, access: &ServerAccess, format: Format) -> Result<(), CommandError> {
     volley_api::raise_open_files();
     let store = match &serve.store {
-        Some(url) => StoreChoice::Redis { url: url.clone(), cell: serve.cell.clone(), tls: serve.store_tls.read()? },
+        Some(url) => StoreChoice::Redis {
+            url: url.clone(),
+            cell: serve.cell.clone(),
+            tls: serve.store_tls.read()?,
+            patience: serve.store_wait.to_duration(),
+        },
         None => StoreChoice::Folder(serve.data.clone()),
     };
     let name = store.name();
-    let server = RunningServer::start_guarded(serve.listen, store, &serve.flags, serve.guard(), Lifetime::OfMachines);
+    let guard = serve.guard(access)?;
+    let server = RunningServer::start_guarded(serve.listen, store, &serve.flags, guard, Lifetime::OfMachines);
     let server = server.await?;
     server.announce(&name, format)?;
     tokio::select! {

@@ -57,7 +57,7 @@ pub async fn worker(flags: &Worker, access: &ServerAccess, format: Format) -> Re
     let offer = offer(flags)?;
     let state = flags.state.clone().unwrap_or_else(|| PathBuf::from(".volley/workers").join(offer.id.as_str()));
     let name = offer.id.clone();
-    let server = &access.server;
+    let server = &access.server();
     let mut fleet = Fleet::new(access, flags.runtime.open(&state)?);
     for note in &offer.notes {
         eprintln!("note: {note}");

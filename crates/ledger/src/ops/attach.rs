@@ -62,15 +62,23 @@ impl Ledger {
         if self.is_kept_for_machine(&op.worker) {
             return Err(AttachRefusal::NameInUse { worker: op.worker.id.clone() });
         }
+        let superseded = Err(AttachRefusal::Superseded { worker: op.worker.id.clone() });
         let Some(entry) = self.workers.get(&op.worker.id) else {
+            if op.replaces.is_some() {
+                return superseded;
+            }
             if self.workers.len() as u64 >= u64::from(self.options.workers_max) {
                 return Err(AttachRefusal::TooManyWorkers { limit: self.options.workers_max });
             }
             return Ok(());
         };
+        let repeated = entry.stream == Some((op.session, op.stream));
+        if !repeated && entry.stream.map(|(_, stream)| stream) != op.replaces {
+            return superseded;
+        }
         let live = entry.lost_at.is_none() && entry.stream.is_some() && entry.lease_until > self.counters.now;
         let same = names_epoch(entry, op)
-            || entry.stream == Some((op.session, op.stream))
+            || repeated
             || op.inventory.iter().any(|item| self.holds_attempt(&op.worker.id, item));
         if live && !same {
             return Err(AttachRefusal::NameInUse { worker: op.worker.id.clone() });

@@ -184,6 +184,7 @@ impl Cell {
             session: agent.session,
             worker: agent.worker.clone(),
             stream: Nonce(self.number()),
+            replaces: self.ledger.servers(Some(&agent.worker.id)).holder.map(|(_, stream)| stream),
             epoch,
             epoch_nonce: Nonce(self.number()),
             inventory,

@@ -125,6 +125,7 @@ fn the_sequences_reach_every_state_and_refusal() {
         "KeyReused",
         "IdTaken",
         "NameInUse",
+        "Superseded",
         "TooManyWorkers",
         "SessionEnded",
         "ClaimLost",

@@ -230,6 +230,7 @@ fn read(open: &Open, query: Query) -> Result<Answer, DbError> {
             Answer::Workers { workers, more }
         }
         Query::Pools => Answer::Pools(ledger.pools()),
+        Query::Servers { worker } => Answer::Servers(Box::new(ledger.servers(worker.as_ref()))),
         Query::Fleet { known, max } => Answer::Fleet(Box::new(ledger.fleet(known, max))),
         Query::Scale => Answer::Scale(Box::new(ledger.scale_state())),
         // Asked elsewhere, and here only for what a scope shows of them.

@@ -261,6 +261,10 @@ fn put_placement(placement: &Placement, arguments: &mut Arguments) {
 fn attach(op: &Attach, arguments: &mut Arguments) -> Name {
     let Worker { id, pool, capacity, .. } = &op.worker;
     arguments.hex(op.session.0).hex(op.stream.0);
+    match op.replaces {
+        Some(stream) => arguments.hex(stream.0),
+        None => arguments.text(""),
+    };
     match op.epoch {
         // Epochs count from 1, so 0 is none.
         Some(epoch) => arguments.number(epoch.number.into()).hex(epoch.nonce.0),

@@ -11,14 +11,25 @@ use volley_ledger::Hint;
 use volley_model::{EventNumber, Timestamp, WorkerId};
 
 use super::connection::Connection;
+use super::health::Health;
+use crate::StoreError;
 
 /// Wait before the next attempt to subscribe.
 const SUBSCRIBE_WAIT: Duration = Duration::from_millis(500);
 
+/// Where hints come from and whom they are told.
+pub(super) struct Listener {
+    pub(super) connection: Arc<Connection>,
+    pub(super) channel: String,
+    pub(super) meta_key: String,
+    pub(super) hints: broadcast::Sender<Hint>,
+    pub(super) health: Arc<Health>,
+}
+
 /// Listens until the task is ended.
-pub(super) async fn listen(connection: Arc<Connection>, channel: String, hints: broadcast::Sender<Hint>) {
+pub(super) async fn listen(listener: Listener) {
     loop {
-        match subscribe(&connection, &channel, &hints).await {
+        match listener.subscribe().await {
             Ok(()) => tracing::debug!("the subscription to hints ended"),
             Err(error) => tracing::debug!(%error, "no subscription to hints"),
         }
@@ -26,24 +37,47 @@ pub(super) async fn listen(connection: Arc<Connection>, channel: String, hints: 
     }
 }
 
-async fn subscribe(
-    connection: &Connection,
-    channel: &str,
-    hints: &broadcast::Sender<Hint>,
-) -> Result<(), redis::RedisError> {
-    let mut subscription = connection.client().get_async_pubsub().await?;
-    subscription.subscribe(channel).await?;
-    // Whatever was told while nobody listened.
-    let _ = hints.send(Hint::Ready { containers: 0 });
-    let mut messages = subscription.on_message();
-    while let Some(message) = messages.next().await {
-        let lines: String = message.get_payload().unwrap_or_default();
-        for hint in lines.lines().filter_map(hint_from) {
-            // Nobody may be listening.
-            let _ = hints.send(hint);
+impl Listener {
+    async fn subscribe(&self) -> Result<(), redis::RedisError> {
+        let mut subscription = self.connection.client().get_async_pubsub().await?;
+        subscription.subscribe(&self.channel).await?;
+        if !self.look_for_losses().await {
+            return Ok(());
         }
+        // Whatever was told while nobody listened.
+        let _ = self.hints.send(Hint::Ready { containers: 0 });
+        let mut messages = subscription.on_message();
+        while let Some(message) = messages.next().await {
+            let lines: String = message.get_payload().unwrap_or_default();
+            for hint in lines.lines().filter_map(hint_from) {
+                if let Hint::Events(last) = hint {
+                    self.health.on_event(last);
+                }
+                // Nobody may be listening.
+                let _ = self.hints.send(hint);
+            }
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// A subscription breaks when the server goes; the one that is there now may not have all that the other had.
+    /// Whether that could be looked at.
+    async fn look_for_losses(&self) -> bool {
+        let looked = async {
+            let info: String = self.connection.ask(redis::cmd("INFO").arg("server")).await?;
+            let last: Option<u64> =
+                self.connection.ask(redis::cmd("HGET").arg(&self.meta_key).arg("last_event")).await?;
+            Ok::<_, StoreError>((info, EventNumber(last.unwrap_or_default())))
+        };
+        match looked.await {
+            Ok((info, last)) => self.health.on_reconnected(&info, last),
+            Err(error) => {
+                tracing::debug!(%error, "the last event is not known");
+                return false;
+            }
+        }
+        true
+    }
 }
 
 fn hint_from(line: &str) -> Option<Hint> {

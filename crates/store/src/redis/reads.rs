@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use volley_ledger::{
     Answer, ContainerPage, ContainerRecord, Delivery, Event, EventKind, EventPage, GroupRecord, ListQuery, Order,
-    PrefixMatch, Query, Scope, TakeFrom, Taken, TenantRecord, Waiting, WorkerRecord,
+    PrefixMatch, Query, Scope, Servers, TakeFrom, Taken, TenantRecord, Waiting, WorkerRecord,
 };
 use volley_model::{
-    ContainerId, ContainerState, DeliveryNumber, EventNumber, Free, GROUP_ID_CHARS, GroupId, Pool, SecretHash, Spec,
-    SpecHash, Tenant, TenantName, Timestamp, Token, TokenId, WaitReason, WorkerId,
+    ContainerId, ContainerState, DeliveryNumber, EventNumber, Free, GROUP_ID_CHARS, GroupId, Nonce, Pool, SecretHash,
+    SessionId, Spec, SpecHash, Tenant, TenantName, Timestamp, Token, TokenId, WaitReason, WorkerId,
 };
 
 use super::RedisStore;
@@ -18,7 +18,7 @@ use super::arguments::{self, Arguments};
 use super::replies::{self, Items, Malformed, json, role_from};
 use super::rows::{FinishedRow, LiveRow, WorkerRow, limits_from, token_from};
 use super::scripts::Name;
-use super::words::NUMBER_MAX;
+use super::words::{NUMBER_MAX, from_hex};
 use crate::StoreError;
 
 /// Most containers looked at for one page, as everywhere.
@@ -51,6 +51,7 @@ impl RedisStore {
             Query::Events { after, max, scope } => Answer::Events(self.events(after, max, scope).await?),
             Query::Fleet { known, max } => Answer::Fleet(Box::new(self.fleet(known, max).await?)),
             Query::Scale => Answer::Scale(Box::new(self.scale().await?)),
+            Query::Servers { worker } => Answer::Servers(Box::new(self.servers(worker).await?)),
             Query::Token(hash) => Answer::Token(self.token(hash).await?.map(Box::new)),
             Query::Tokens { after, max } => {
                 let (tokens, more) = self.tokens(after, max).await?;
@@ -258,6 +259,18 @@ impl RedisStore {
             _ => false,
         });
         Ok(())
+    }
+
+    async fn servers(&self, worker: Option<WorkerId>) -> Read<Servers> {
+        let mut arguments = Arguments::default();
+        arguments.text(worker.as_ref().map(WorkerId::as_str).unwrap_or_default());
+        let mut items = self.ask(Name::Servers, arguments).await?;
+        let (session, stream) = (items.text()?, items.text()?);
+        let holder = from_hex(&session).zip(from_hex(&stream));
+        let holder = holder.map(|(session, stream)| (SessionId(session), Nonce(stream)));
+        let mut live = items.rest(|items| Ok((SessionId(items.hex()?), items.text()?)))?;
+        live.sort_unstable();
+        Ok(Servers { live, holder })
     }
 
     async fn token(&self, hash: SecretHash) -> Read<Option<Token>> {

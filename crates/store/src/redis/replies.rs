@@ -158,6 +158,7 @@ pub(super) fn of_operation(operation: &Operation, value: Value, options: &Ledger
             "ended" => Err(AttachRefusal::SessionEnded),
             "full" => Err(AttachRefusal::TooManyWorkers { limit: options.workers_max }),
             "in_use" => Err(AttachRefusal::NameInUse { worker: op.worker.id.clone() }),
+            "superseded" => Err(AttachRefusal::Superseded { worker: op.worker.id.clone() }),
             _ => Ok(attach(&mut items, options)?),
         }),
         Operation::Heartbeat(_) => Reply::Heartbeat(heartbeat(&mut items)?),

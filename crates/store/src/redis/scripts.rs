@@ -68,6 +68,7 @@ scripts! {
     Events = READS, lua!("read", "events");
     Take = READS, lua!("read", "take");
     GroupTenants = READS, lua!("read", "group_tenants");
+    Servers = READS, lua!("read", "servers");
     Token = READS, lua!("read", "token");
     Tokens = READS, lua!("read", "tokens");
     Tenants = READS, lua!("read", "tenants");

@@ -133,12 +133,22 @@ impl Bench {
         epoch: Option<Epoch>,
         inventory: Vec<InventoryItem>,
     ) -> Result<AttachReply, AttachRefusal> {
-        let (stream, epoch_nonce) = (Nonce(self.number()), Nonce(self.number()));
-        let (session, worker) = (agent.session, agent.worker.clone());
-        let reply =
-            self.call(Attach { session, worker, stream, epoch, epoch_nonce, inventory, affinities: Vec::new() })?;
+        let op = self.attach_op(agent, epoch, inventory);
+        let stream = op.stream;
+        let reply = self.call(op)?;
         (agent.stream, agent.epoch) = (stream, reply.epoch);
         Ok(reply)
+    }
+
+    /// A new stream at the agent's server, as it is opened now.
+    pub fn attach_op(&mut self, agent: &Agent, epoch: Option<Epoch>, inventory: Vec<InventoryItem>) -> Attach {
+        let (stream, epoch_nonce) = (Nonce(self.number()), Nonce(self.number()));
+        let (session, worker) = (agent.session, agent.worker.clone());
+        let replaces = match self.subject.read(Query::Servers { worker: Some(worker.id.clone()) }) {
+            Answer::Servers(servers) => servers.holder.map(|(_, stream)| stream),
+            other => panic!("another answer: {other:?}"),
+        };
+        Attach { session, worker, stream, replaces, epoch, epoch_nonce, inventory, affinities: Vec::new() }
     }
 
     pub fn heartbeat(&mut self, agent: &Agent) -> bool {

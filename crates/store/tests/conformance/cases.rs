@@ -26,7 +26,8 @@ macro_rules! cases {
         cases!($open, turns: claims_in_one_order, replays_a_lost_claim, replays_a_lost_commit, refuses_each_for_its_reason,
             gives_back_what_a_session_claimed, returns_and_ends_unplaceable, blocks_and_looks_again,
             tells_the_fleets_changes, holds_room, chooses_devices);
-        cases!($open, workers: keeps_an_epoch_within_its_lease, fences_an_older_stream, goes_through_an_inventory,
+        cases!($open, workers: keeps_an_epoch_within_its_lease, fences_an_older_stream, refuses_a_stream_that_comes_late,
+            goes_through_an_inventory,
             judges_each_report, retries_with_backoff, drains_a_worker, detaches, bounds_the_fleet, keeps_pools);
         cases!($open, machines: one_session_leads, buys_once_and_within_limits, a_machine_becomes_its_worker,
             a_machine_is_given_up_when_empty, a_machine_that_never_registers_is_destroyed,

@@ -7,6 +7,7 @@ mod cases;
 mod full_disk;
 mod model;
 mod redis_faults;
+#[allow(dead_code, reason = "a part of it is for the end-to-end drills")]
 mod redis_server;
 mod redis_slices;
 mod redis_url;

@@ -48,6 +48,7 @@ impl Model {
                 Answer::Workers { workers, more }
             }
             Query::Pools => Answer::Pools(ledger.pools()),
+            Query::Servers { worker } => Answer::Servers(Box::new(ledger.servers(worker.as_ref()))),
             Query::Fleet { known, max } => Answer::Fleet(Box::new(ledger.fleet(known, max))),
             Query::Scale => Answer::Scale(Box::new(ledger.scale_state())),
             Query::Token(hash) => Answer::Token(ledger.token(&hash).map(Box::new)),

@@ -100,8 +100,20 @@ impl RedisServer {
         (server, format!("test{}", CELLS.fetch_add(1, Ordering::SeqCst)))
     }
 
+    /// Listens on a free loopback port too, for replicas; which one.
+    pub fn listen(&self) -> String {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let port = free.expect("a free port").port().to_string();
+        self.cli(&["CONFIG", "SET", "port", &port]);
+        port
+    }
+
+    pub fn socket(&self) -> std::path::PathBuf {
+        self.dir.path().join("redis.sock")
+    }
+
     pub fn url(&self) -> String {
-        format!("redis+unix://{}", self.dir.path().join("redis.sock").display())
+        format!("redis+unix://{}", self.socket().display())
     }
 
     fn said(&self) -> String {

@@ -43,6 +43,7 @@ impl Cell {
             let attach = Attach {
                 session: SESSION,
                 stream: nonce,
+                replaces: None,
                 worker,
                 epoch: None,
                 epoch_nonce: nonce,

@@ -101,6 +101,7 @@ pub fn reads(model: &Model, streams: &[(volley_model::WorkerId, Nonce)]) -> Vec<
         Query::Overview { ahead_of: None },
         Query::Pools,
         Query::Scale,
+        Query::Servers { worker: streams.first().map(|(worker, _)| worker.clone()) },
         Query::Fleet { known: volley_model::FleetVersion(0), max: 1 },
         Query::List(ListQuery { max: 10_000, ..ListQuery::default() }),
         events(None),

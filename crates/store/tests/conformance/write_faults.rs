@@ -96,15 +96,13 @@ impl Driver {
     /// One turn of a new session, up to where a restart of the store ends it.
     async fn turn(&mut self, session: SessionId, epoch: &mut Option<Epoch>) {
         let (stream, epoch_nonce) = (Nonce(self.number()), Nonce(self.number()));
-        let attach = Attach {
-            session,
-            worker: worker("w", 2),
-            stream,
-            epoch: *epoch,
-            epoch_nonce,
-            inventory: Vec::new(),
-            affinities: Vec::new(),
+        let worker = worker("w", 2);
+        let replaces = match self.read(Query::Servers { worker: Some(worker.id.clone()) }).await {
+            Answer::Servers(servers) => servers.holder.map(|(_, stream)| stream),
+            other => panic!("another answer: {other:?}"),
         };
+        let (inventory, affinities) = (Vec::new(), Vec::new());
+        let attach = Attach { session, worker, stream, replaces, epoch: *epoch, epoch_nonce, inventory, affinities };
         let Ok(attached) = self.call(attach).await else { return };
         *epoch = Some(attached.epoch);
         let claim =

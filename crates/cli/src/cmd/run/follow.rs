@@ -30,15 +30,6 @@ pub(super) async fn last_event(client: &Client) -> Result<u64, CommandError> {
     Ok(page["last"].as_u64().unwrap_or(0))
 }
 
-/// Where following begins.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct From {
-    /// The last event before the submission.
-    pub(super) after: u64,
-    /// The group was there before: some of it may have finished before that event.
-    pub(super) repeated: bool,
-}
-
 struct Follower<'a> {
     client: &'a Client,
     group: &'a str,
@@ -57,7 +48,7 @@ pub(super) async fn follow(
     client: &Client,
     group: &str,
     count: u64,
-    from: From,
+    after: u64,
     patience: Millis,
     format: Format,
     interrupts: &mut Interrupts,
@@ -68,17 +59,8 @@ pub(super) async fn follow(
     bar.set_style(ProgressStyle::with_template(style).map_err(|error| CommandError::Failed(error.to_string()))?);
     let shown = format == Format::Table;
     let live = shown && count == 1;
-    let mut follower = Follower {
-        client,
-        group,
-        bar,
-        live,
-        shown,
-        finished: BTreeSet::new(),
-        after: from.after,
-        stops: 0,
-        interrupts,
-    };
+    let mut follower =
+        Follower { client, group, bar, live, shown, finished: BTreeSet::new(), after, stops: 0, interrupts };
     let printing = async {
         if live {
             let container = format!("{group}-0");
@@ -92,8 +74,7 @@ pub(super) async fn follow(
             Ok(())
         }
     };
-    let (ended, printed) =
-        futures_util::future::join(follower.until_all_finished(count, from.repeated, patience), printing).await;
+    let (ended, printed) = futures_util::future::join(follower.until_all_finished(count, patience), printing).await;
     ended?;
     follower.bar.finish_and_clear();
     printed?;
@@ -101,12 +82,10 @@ pub(super) async fn follow(
 }
 
 impl Follower<'_> {
-    async fn until_all_finished(&mut self, count: u64, repeated: bool, patience: Millis) -> Result<(), CommandError> {
+    async fn until_all_finished(&mut self, count: u64, patience: Millis) -> Result<(), CommandError> {
         let mut silent_since: Option<Instant> = None;
-        // What finished before the first event is listed; then events go on.
-        let mut list = repeated.then(|| format!("/v1/containers?group={}&state=finished&max=1000", self.group));
         while (self.finished.len() as u64) < count {
-            let path = list.clone().unwrap_or_else(|| format!("/v1/events?wait=true&after={}", self.after));
+            let path = format!("/v1/events?wait=true&after={}", self.after);
             let page = tokio::select! {
                 page = self.client.json(Method::GET, &path, None) => page,
                 () = self.interrupts.next() => {
@@ -119,10 +98,7 @@ impl Follower<'_> {
                 Ok(page) => {
                     silent_since = None;
                     self.bar.set_message("");
-                    match list.take() {
-                        Some(path) => list = self.on_list(&path, &page).await?,
-                        None => self.on_events(&page).await?,
-                    }
+                    self.on_events(&page).await?;
                 }
                 Err(error) if is_silence(&error) => {
                     let since = *silent_since.get_or_insert_with(Instant::now);
@@ -138,42 +114,23 @@ impl Follower<'_> {
         Ok(())
     }
 
-    /// Takes in what has finished already; where the next page of it is.
-    async fn on_list(&mut self, path: &str, page: &Value) -> Result<Option<String>, CommandError> {
-        for container in page["containers"].as_array().into_iter().flatten() {
-            if let Some((_, index)) = container["id"].as_str().and_then(container_of) {
-                self.on_finished(index, !container["worker"].is_null()).await?;
-            }
-        }
-        let first = path.split("&after=").next().unwrap_or_default();
-        Ok(page["next"].as_str().map(|next| format!("{first}&after={next}")))
-    }
-
     async fn on_events(&mut self, page: &Value) -> Result<(), CommandError> {
         self.after = page["next"].as_u64().unwrap_or(self.after);
         for event in page["events"].as_array().into_iter().flatten() {
-            let container = event["container"].as_str().filter(|_| event["state"] == "finished");
-            match container.and_then(container_of) {
-                Some((group, index)) if group == self.group => {
-                    self.on_finished(index, !event["worker"].is_null()).await?;
-                }
-                _ => {}
+            let Some((group, index)) = container_of(event).filter(|_| event["state"] == "finished") else { continue };
+            if group != self.group {
+                continue;
             }
-        }
-        Ok(())
-    }
-
-    /// Of one that `ran` the output is shown.
-    async fn on_finished(&mut self, index: u64, ran: bool) -> Result<(), CommandError> {
-        if !self.finished.insert(index) {
-            return Ok(());
-        }
-        self.bar.set_position(self.finished.len() as u64);
-        if self.shown && !self.live && ran {
-            let container = format!("{}-{index}", self.group);
-            self.bar.suspend(|| {});
-            pass_on(self.client, &container, "stdout", false).await?;
-            pass_on(self.client, &container, "stderr", false).await?;
+            if !self.finished.insert(index) {
+                continue;
+            }
+            self.bar.set_position(self.finished.len() as u64);
+            if self.shown && !self.live && !event["worker"].is_null() {
+                let container = format!("{}-{index}", self.group);
+                self.bar.suspend(|| {});
+                pass_on(self.client, &container, "stdout", false).await?;
+                pass_on(self.client, &container, "stderr", false).await?;
+            }
         }
         Ok(())
     }
@@ -191,9 +148,9 @@ fn is_silence(error: &ClientError) -> bool {
     }
 }
 
-/// A container's group, and its index in it.
-fn container_of(id: &str) -> Option<(&str, u64)> {
-    let (group, index) = id.split_once('-')?;
+/// The group of an event's container, and its index in it.
+fn container_of(event: &Value) -> Option<(&str, u64)> {
+    let (group, index) = event["container"].as_str()?.split_once('-')?;
     Some((group, index.parse().ok()?))
 }
 

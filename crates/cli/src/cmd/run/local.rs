@@ -50,10 +50,9 @@ pub(super) async fn run(run: &Run, submission: &Submission, format: Format) -> R
     let client = Client::new(&server.access())?;
     let done = async {
         let after = follow::last_event(&client).await?;
-        let (group, repeated) = submit(&client, &submission, run.patience).await?;
+        let group = submit(&client, &submission, run.patience).await?;
         let containers = count(&submission);
-        let from = follow::From { after, repeated };
-        let followed = follow::follow(&client, &group, containers, from, run.patience, format, &mut interrupts);
+        let followed = follow::follow(&client, &group, containers, after, run.patience, format, &mut interrupts);
         let followed = followed.await?;
         let summary = summary::Summary::of(&client, &group).await?;
         summary.write(Some(&server.control.turn_stats()), format)?;

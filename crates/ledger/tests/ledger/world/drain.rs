@@ -78,7 +78,7 @@ impl World {
                 attempt: *attempt,
                 progress: Progress::Ended(Outcome::Exited { code: 0, signal: None }),
             };
-            self.attach(session, worker, Some(record.view.epoch), held.iter().map(item).collect());
+            self.attach(session, worker, Some(record.view.epoch), held.iter().map(item).collect(), false);
             let (epoch, stream, _) = *self.epochs[&name].last().expect("attached now");
             // A machine that is given up stays closed.
             let _ = self.call(SetSchedulable { worker: name.clone(), to: Schedulable::Open });

@@ -177,7 +177,7 @@ impl World {
         let pool = record.as_ref().map_or_else(|| pool_of(0), |machine| machine.record.pool.clone());
         let pool = if kind == 7 { pool_of(kind) } else { pool };
         let epoch = self.registration(&name, Truth::Right).0;
-        let said = self.attach(session, machine_worker(&name, pool, kind), epoch, Vec::new());
+        let said = self.attach(session, machine_worker(&name, pool, kind), epoch, Vec::new(), false);
         let now = self.cell.ledger.scale_state().machines.into_iter().find(|m| m.record.worker == name);
         if let Some(now) = now.filter(|now| now.worker.is_some()) {
             assert!(!now.record.stage.is_in_flight(), "who registered is not on the way");

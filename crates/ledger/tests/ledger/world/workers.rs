@@ -77,7 +77,7 @@ impl World {
             held.remove(usize::from(which) % held.len());
         }
         let epoch = self.registration(&name, Truth::Right).0;
-        self.attach(session, worker(which, machine), epoch, held)
+        self.attach(session, worker(which, machine), epoch, held, false)
     }
 
     /// A worker's name and what it was given last, or before that, or never.
@@ -114,7 +114,8 @@ impl World {
                 inventory.push(InventoryItem { container, attempt, progress: progress(*said) });
             }
         }
-        self.attach(session, worker, epoch, inventory)
+        let late = self.nonce().0.is_multiple_of(8);
+        self.attach(session, worker, epoch, inventory, late)
     }
 
     pub(super) fn attach(
@@ -123,13 +124,19 @@ impl World {
         worker: Worker,
         epoch: Option<Epoch>,
         inventory: Vec<InventoryItem>,
+        late: bool,
     ) -> String {
         let name = worker.id.clone();
         let (stream, epoch_nonce) = (self.nonce(), self.nonce());
         let known = self.cell.ledger.workers().iter().any(|w| w.view.worker.id == name);
         let full = self.cell.ledger.workers().len() >= 4;
         let affinities = (0..epoch_nonce.0 % 3).map(|number| format!("image:{number}")).collect();
-        let op = Attach { session, worker, stream, epoch, epoch_nonce, inventory: inventory.clone(), affinities };
+        let replaces = self.cell.ledger.servers(Some(&name)).holder.map(|(_, stream)| stream);
+        // One that was opened before the stream that there is.
+        let replaces = if late { Some(Nonce(7)) } else { replaces };
+        let inventory_said = inventory.clone();
+        let op =
+            Attach { session, worker, stream, replaces, epoch, epoch_nonce, inventory: inventory_said, affinities };
         let right: Vec<bool> = inventory.iter().map(|i| self.is_bound(&name, i.container, i.attempt)).collect();
         let reply = self.call(op);
         if let Err(refusal) = &reply {

@@ -43,6 +43,36 @@ pub fn fences_an_older_stream(open: Open) {
     assert_eq!(bench.worker(&agent).view.status, WorkerStatus::Ready);
 }
 
+pub fn refuses_a_stream_that_comes_late(open: Open) {
+    let mut bench = bench(open);
+    let mut agent = bench.agent(worker("w", 2));
+    // Opened now, and on its way for longer than the worker waits for it.
+    let late = bench.attach_op(&agent, Some(agent.epoch), Vec::new());
+    let run = bench.assign(&agent, &spec(), 1);
+    bench.attach(&mut agent, vec![item(run[0], Progress::Running)]);
+    let refused = bench.call(late.clone()).expect_err("the worker is on a newer stream");
+    // In a store that lost its session with a restart it is the session that is missed first.
+    let expected =
+        |refusal: &AttachRefusal| matches!(refusal, AttachRefusal::Superseded { .. } | AttachRefusal::SessionEnded);
+    assert!(expected(&refused), "{refused}");
+    if matches!(refused, AttachRefusal::Superseded { .. }) {
+        assert!(bench.heartbeat(&agent), "the newer stream is not fenced");
+    }
+    assert_eq!(bench.state(run[0].0), ContainerState::Running, "and what runs is not lost");
+    // A call that is sent again because its reply was lost is the same stream.
+    let again = bench.attach_op(&agent, Some(agent.epoch), vec![item(run[0], Progress::Running)]);
+    let first = bench.call(again.clone()).expect("nothing speaks against it");
+    agent.stream = again.stream;
+    if bench.heartbeat(&agent) {
+        assert_eq!(bench.call(again).expect("law 7").epoch, first.epoch);
+    }
+    let mut unknown = bench.attach_op(&agent, None, Vec::new());
+    unknown.worker = worker("other", 1);
+    unknown.replaces = Some(Nonce(4242));
+    let refused = bench.call(unknown).expect_err("it had a stream when this one was opened, and is forgotten since");
+    assert!(expected(&refused), "{refused}");
+}
+
 pub fn goes_through_an_inventory(open: Open) {
     let mut bench = bench(open);
     let mut agent = bench.agent(worker("w", 4));
