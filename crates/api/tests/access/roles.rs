@@ -4,7 +4,7 @@ use http::{Method, StatusCode};
 use serde_json::Value;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Response, Status};
 use volley_model::{Millis, Role, TokenId};
 use volley_wire::access::ServerAccess;
 use volley_wire::proto::volley_client::VolleyClient;
@@ -158,11 +158,19 @@ async fn grpc_hears_its_roles_and_nobody_else() {
             client.watch_group(with_token(request, secret.as_deref())).await.map(drop)
         }
     };
+    let watch_all = |secret: Option<String>| {
+        let mut client = VolleyClient::new(channel.clone());
+        async move {
+            let request = proto::WatchEventsRequest { all_states: true, ..Default::default() };
+            client.watch_events(with_token(request, secret.as_deref())).await.map(Response::into_inner)
+        }
+    };
     let code = |status: Status| status.code();
     let owner = scene.token("a", Role::Submit).await;
     let group = submit(Some(owner)).await.expect("its role may");
     assert_eq!(submit(None).await.map_err(code), Err(Code::Unauthenticated));
     assert_eq!(watch(group, None).await.map_err(code), Err(Code::Unauthenticated));
+    assert_eq!(watch_all(None).await.map(drop).map_err(code), Err(Code::Unauthenticated));
     assert_eq!(attach(channel.clone(), None).await.map(drop).map_err(code), Err(Code::Unauthenticated));
     let expired = scene.token_for("a", Role::Worker, Some(Millis(1))).await;
     assert_eq!(attach(channel.clone(), Some(&expired)).await.map(drop).map_err(code), Err(Code::Unauthenticated));
@@ -173,11 +181,19 @@ async fn grpc_hears_its_roles_and_nobody_else() {
         assert_eq!(submits, may(matches!(role, Role::Admin | Role::Submit)), "{role} submits");
         let watches = watch(group, Some(secret.clone())).await.map_err(code);
         assert_eq!(watches, may(role != Role::Worker), "{role} watches");
+        let watches = watch_all(Some(secret.clone())).await.map(drop).map_err(code);
+        assert_eq!(watches, may(role != Role::Worker), "{role} watches all");
         let attaches = attach(channel.clone(), Some(&secret)).await.map(drop).map_err(code);
         assert_eq!(attaches, may(role == Role::Worker), "{role} attaches");
     }
     let other = scene.token("b", Role::Submit).await;
-    assert_eq!(watch(group, Some(other)).await.map_err(code), Err(Code::NotFound), "another tenant's group");
+    assert_eq!(watch(group, Some(other.clone())).await.map_err(code), Err(Code::NotFound), "another tenant's group");
+    // What the other tenant is told begins with its own, whatever happened before and between.
+    let mut told = watch_all(Some(other.clone())).await.expect("its role may");
+    submit(Some(scene.token("a", Role::Submit).await)).await.expect("its role may");
+    let own = submit(Some(other)).await.expect("its role may");
+    let first = told.message().await.expect("it goes on").expect("there was an event");
+    assert!(first.events.iter().all(|event| event.group == own), "{first:?}, not of {own}");
     scene.end().await;
 }
 
