@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -79,9 +80,14 @@ impl Scene {
         self.token_for(name, role, None).await
     }
 
+    /// A token; one that expires has done so.
     pub async fn token_for(&self, name: &str, role: Role, expires_in: Option<Millis>) -> String {
         let new = NewToken { tenant: tenant(name), role, note: None, expires_in };
-        self.control.create_token(&new).await.expect("nothing speaks against it").1
+        let secret = self.control.create_token(&new).await.expect("nothing speaks against it").1;
+        if let Some(Millis(span)) = expires_in {
+            tokio::time::sleep(Duration::from_millis(span + 1)).await;
+        }
+        secret
     }
 
     pub async fn ask(&self, secret: Option<&str>, method: Method, path: &str, body: &str) -> Reply {

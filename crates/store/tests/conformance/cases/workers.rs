@@ -60,6 +60,7 @@ pub fn refuses_a_stream_that_comes_late(open: Open) {
     }
     assert_eq!(bench.state(run[0].0), ContainerState::Running, "and what runs is not lost");
     // A call that is sent again because its reply was lost is the same stream.
+    agent.session = bench.session();
     let again = bench.attach_op(&agent, Some(agent.epoch), vec![item(run[0], Progress::Running)]);
     let first = bench.call(again.clone()).expect("nothing speaks against it");
     agent.stream = again.stream;
