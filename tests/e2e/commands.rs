@@ -125,6 +125,21 @@ fn pruned_and_kept_are_counted() {
 }
 
 #[test]
+fn a_run_repeated_under_its_key_ends_though_its_containers_have() {
+    let scene = Scene::new();
+    let server = scene.server(&["--keep-finished", "2"]);
+    let _worker = scene.worker(&server, "w", &["--cpu", "1", "--memory", "1Gi"]);
+    let run = || server.volley(&["run", "--key", "k", "-n", "4", "--", "sh", "-c", "echo $VOLLEY_CONTAINER_ID"]);
+    let first = run();
+    assert_eq!((first.status.code(), String::from_utf8_lossy(&first.stdout).lines().count()), (Some(0), 4));
+    until("two of four are forgotten", || (server.audit()["pruned"] == 2).then_some(()));
+    let again = run();
+    assert!(again.status.success(), "{}", out(&again));
+    assert_eq!(String::from_utf8_lossy(&again.stdout).lines().count(), 2, "what is kept of it: {}", out(&again));
+    assert_eq!(server.audit()["accepted"], 4);
+}
+
+#[test]
 fn all_in_one_process() {
     let scene = Scene::new();
     let mut command =

@@ -23,7 +23,7 @@ use volley_wire::json::{spec_to, submission_from};
 use crate::command_error::{CommandError, INTERRUPTED};
 use crate::fleet::Interrupts;
 use crate::output::{self, Format};
-use follow::Followed;
+use follow::{Accepted, Followed};
 
 /// Most local workers.
 const LOCAL_WORKERS_MAX: i64 = 256;
@@ -141,22 +141,24 @@ pub async fn run(run: Run, access: &ServerAccess, format: Format) -> Result<(), 
     let mut interrupts = Interrupts::new();
     let submitted = async {
         let after = follow::last_event(&client).await?;
-        Ok::<_, CommandError>((after, submit(&client, &submission, run.patience).await?))
+        let (group, repeated) = submit(&client, &submission, run.patience).await?;
+        Ok::<_, CommandError>(Accepted { group, count: count(&submission), after, repeated })
     };
-    let (after, group) = tokio::select! {
+    let accepted = tokio::select! {
         submitted = submitted => submitted?,
         () = interrupts.next() => return Err(CommandError::Ended(INTERRUPTED)),
     };
     if run.detach {
         match format {
-            Format::Json => output::write_json_object(json!({ "group": group, "containers": count(&submission) }))?,
-            _ => output::write_line(&group)?,
+            Format::Json => {
+                output::write_json_object(json!({ "group": accepted.group, "containers": accepted.count }))?
+            }
+            _ => output::write_line(&accepted.group)?,
         }
         return Ok(());
     }
-    let followed = follow::follow(&client, &group, count(&submission), after, run.patience, format, &mut interrupts);
-    let followed = followed.await?;
-    let records = summary::Summary::of(&client, &group).await?;
+    let followed = follow::follow(&client, &accepted, run.patience, format, &mut interrupts).await?;
+    let records = summary::Summary::of(&client, &accepted.group).await?;
     records.write(None, format)?;
     end(&followed, &records)
 }
@@ -174,13 +176,16 @@ fn end(followed: &Followed, summary: &summary::Summary) -> Result<(), CommandErr
     }
 }
 
-/// Sends it until the server says what became of it: the client key makes a repeat harmless.
-async fn submit(client: &Client, submission: &Submission, patience: Millis) -> Result<String, CommandError> {
+/// Sends it until the server says what became of it: the client key makes a repeat harmless. Its group, and whether it was
+/// there before.
+async fn submit(client: &Client, submission: &Submission, patience: Millis) -> Result<(String, bool), CommandError> {
     let body = body(submission);
     let mut tries = 0;
     loop {
         let error = match client.json(Method::POST, "/v1/containers", Some(&body)).await {
-            Ok(reply) => return Ok(reply["group"].as_str().unwrap_or_default().to_owned()),
+            Ok(reply) => {
+                return Ok((reply["group"].as_str().unwrap_or_default().to_owned(), reply["repeated"] == true));
+            }
             Err(error) => error,
         };
         let unknown = match &error {

@@ -43,16 +43,25 @@ struct Follower<'a> {
     interrupts: &'a mut Interrupts,
 }
 
-/// Follows a group of `count` containers from an event on.
+/// A group to follow: its `count` containers, and the event before those that are to be heard.
+pub(super) struct Accepted {
+    pub(super) group: String,
+    pub(super) count: u64,
+    pub(super) after: u64,
+    /// It was there before: ends of its containers may lie before `after`.
+    pub(super) repeated: bool,
+}
+
+/// Follows a group to its end.
 pub(super) async fn follow(
     client: &Client,
-    group: &str,
-    count: u64,
-    after: u64,
+    accepted: &Accepted,
     patience: Millis,
     format: Format,
     interrupts: &mut Interrupts,
 ) -> Result<Followed, CommandError> {
+    let Accepted { group, count, after, repeated } = accepted;
+    let (count, after) = (*count, *after);
     let target = if format == Format::Table { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let bar = ProgressBar::with_draw_target(Some(count), target);
     let style = "{elapsed} [{wide_bar}] {pos}/{len} finished {msg}";
@@ -74,7 +83,13 @@ pub(super) async fn follow(
             Ok(())
         }
     };
-    let (ended, printed) = futures_util::future::join(follower.until_all_finished(count, patience), printing).await;
+    let following = async {
+        if *repeated {
+            follower.catch_up(count).await?;
+        }
+        follower.until_all_finished(count, patience).await
+    };
+    let (ended, printed) = futures_util::future::join(following, printing).await;
     ended?;
     follower.bar.finish_and_clear();
     printed?;
@@ -82,6 +97,28 @@ pub(super) async fn follow(
 }
 
 impl Follower<'_> {
+    /// Counts what ended before: what is finished, and what is forgotten since.
+    async fn catch_up(&mut self, count: u64) -> Result<(), CommandError> {
+        let (mut unfinished, mut after) = (BTreeSet::new(), String::new());
+        loop {
+            let path = format!("/v1/containers?group={}{after}", self.group);
+            let page = self.client.json(Method::GET, &path, None).await?;
+            for record in page["containers"].as_array().into_iter().flatten() {
+                let index = record["id"].as_str().and_then(|id| id.split_once('-')?.1.parse::<u64>().ok());
+                let Some(index) = index else { continue };
+                if record["state"] == "finished" {
+                    self.finish(index, !record["worker"].is_null()).await?;
+                } else {
+                    unfinished.insert(index);
+                }
+            }
+            let Some(next) = page["next"].as_str() else { break };
+            after = format!("&after={next}");
+        }
+        self.finished.extend((0..count).filter(|index| !unfinished.contains(index)));
+        Ok(())
+    }
+
     async fn until_all_finished(&mut self, count: u64, patience: Millis) -> Result<(), CommandError> {
         let mut silent_since: Option<Instant> = None;
         while (self.finished.len() as u64) < count {
@@ -98,7 +135,11 @@ impl Follower<'_> {
                 Ok(page) => {
                     silent_since = None;
                     self.bar.set_message("");
+                    let missed = page["oldest"].as_u64().is_some_and(|oldest| oldest > self.after + 1);
                     self.on_events(&page).await?;
+                    if missed {
+                        self.catch_up(count).await?;
+                    }
                 }
                 Err(error) if is_silence(&error) => {
                     let since = *silent_since.get_or_insert_with(Instant::now);
@@ -121,16 +162,22 @@ impl Follower<'_> {
             if group != self.group {
                 continue;
             }
-            if !self.finished.insert(index) {
-                continue;
-            }
-            self.bar.set_position(self.finished.len() as u64);
-            if self.shown && !self.live && !event["worker"].is_null() {
-                let container = format!("{}-{index}", self.group);
-                self.bar.suspend(|| {});
-                pass_on(self.client, &container, "stdout", false).await?;
-                pass_on(self.client, &container, "stderr", false).await?;
-            }
+            self.finish(index, !event["worker"].is_null()).await?;
+        }
+        Ok(())
+    }
+
+    /// One that ended, once; what it printed on its worker is passed on.
+    async fn finish(&mut self, index: u64, ran: bool) -> Result<(), CommandError> {
+        if !self.finished.insert(index) {
+            return Ok(());
+        }
+        self.bar.set_position(self.finished.len() as u64);
+        if self.shown && !self.live && ran {
+            let container = format!("{}-{index}", self.group);
+            self.bar.suspend(|| {});
+            pass_on(self.client, &container, "stdout", false).await?;
+            pass_on(self.client, &container, "stderr", false).await?;
         }
         Ok(())
     }

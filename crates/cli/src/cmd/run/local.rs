@@ -12,7 +12,7 @@ use volley_model::{
 };
 use volley_wire::client::Client;
 
-use super::{LOCAL_WORKERS_MAX, Run, count, end, follow, submit, summary};
+use super::{Accepted, LOCAL_WORKERS_MAX, Run, count, end, follow, submit, summary};
 use crate::cmd::worker::leave;
 use crate::command_error::CommandError;
 use crate::fleet::{Fleet, Interrupts, state_dir};
@@ -50,11 +50,10 @@ pub(super) async fn run(run: &Run, submission: &Submission, format: Format) -> R
     let client = Client::new(&server.access())?;
     let done = async {
         let after = follow::last_event(&client).await?;
-        let group = submit(&client, &submission, run.patience).await?;
-        let containers = count(&submission);
-        let followed = follow::follow(&client, &group, containers, after, run.patience, format, &mut interrupts);
-        let followed = followed.await?;
-        let summary = summary::Summary::of(&client, &group).await?;
+        let (group, repeated) = submit(&client, &submission, run.patience).await?;
+        let accepted = Accepted { group, count: count(&submission), after, repeated };
+        let followed = follow::follow(&client, &accepted, run.patience, format, &mut interrupts).await?;
+        let summary = summary::Summary::of(&client, &accepted.group).await?;
         summary.write(Some(&server.control.turn_stats()), format)?;
         check_laws(&client).await?;
         Ok::<_, CommandError>((followed, summary))
