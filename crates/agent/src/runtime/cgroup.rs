@@ -237,10 +237,33 @@ fn create(group: &Path) -> io::Result<()> {
 
 /// Not every kernel has every file (swap accounting may be off).
 fn set(group: &Path, file: &str, value: &str) {
-    let opened = fs::OpenOptions::new().write(true).open(group.join(file));
-    if let Err(error) = opened.and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes())) {
+    if let Err(error) = try_set(group, file, value) {
         tracing::debug!(group = %group.display(), file, %error, "a limit is not set");
     }
+}
+
+fn try_set(group: &Path, file: &str, value: &str) -> io::Result<()> {
+    let mut opened = fs::OpenOptions::new().write(true).open(group.join(file))?;
+    io::Write::write_all(&mut opened, value.as_bytes())
+}
+
+/// Bounds the CPU of groups that another program made.
+///
+/// # Errors
+/// When none of them takes it.
+pub(crate) fn limit_cpu(groups: &[PathBuf], cpu: CpuMilli) -> io::Result<()> {
+    let (quota, period) = quota(cpu);
+    let mut limited = Err(io::Error::from(io::ErrorKind::NotFound));
+    for group in groups {
+        // Each version has its own file; one hierarchy of several has it.
+        for (file, value) in [("cpu.max", format!("{quota} {period}")), ("cpu.cfs_quota_us", quota.to_string())] {
+            match try_set(group, file, &value) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                done => limited = done,
+            }
+        }
+    }
+    limited
 }
 
 /// Moves this process into groups; gives where it was.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -16,6 +17,8 @@ use super::simulated::{self, ATTACHED, DELIVERIES};
 
 /// A server that is asked to end has so long before it is killed.
 const END_WAIT: Duration = Duration::from_secs(10);
+/// What is started says that it is ready within this, or it is ended.
+const READY_WAIT: Duration = Duration::from_secs(60);
 /// Between two looks at whether it has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
@@ -62,24 +65,32 @@ impl Process {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
         let stderr = child.as_mut().ok().and_then(|child| child.stderr.take());
         let process = Self(child.map_err(&failed)?);
-        let mut stderr = BufReader::new(stderr.ok_or_else(|| failed(io::ErrorKind::BrokenPipe.into()))?);
-        let mut said = String::new();
-        let found = loop {
-            let mut line = String::new();
-            if stderr.read_line(&mut line).map_err(&failed)? == 0 {
-                return Err(failed(io::Error::other(format!("it says: {}", said.trim()))));
-            }
-            if let Some(found) = ready(&line) {
-                break found;
-            }
-            said.push_str(&line);
-        };
+        let stderr = BufReader::new(stderr.ok_or_else(|| failed(io::ErrorKind::BrokenPipe.into()))?);
+        let (sender, lines) = mpsc::channel();
         std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
-                eprintln!("{what}: {line}");
+                // Nobody waits for it any more.
+                if let Err(mpsc::SendError(line)) = sender.send(line) {
+                    eprintln!("{what}: {line}");
+                }
             }
         });
-        Ok((process, found))
+        let (end, mut said) = (std::time::Instant::now() + READY_WAIT, String::new());
+        loop {
+            let line = lines.recv_timeout(end.saturating_duration_since(std::time::Instant::now()));
+            let line = line.map_err(|error| {
+                let late = match error {
+                    mpsc::RecvTimeoutError::Timeout => format!("not ready within {} s; ", READY_WAIT.as_secs()),
+                    mpsc::RecvTimeoutError::Disconnected => String::new(),
+                };
+                failed(io::Error::other(format!("{late}it says: {}", said.trim())))
+            })?;
+            if let Some(found) = ready(&line) {
+                return Ok((process, found));
+            }
+            said.push_str(&line);
+            said.push('\n');
+        }
     }
 
     pub(crate) fn pid(&self) -> u32 {

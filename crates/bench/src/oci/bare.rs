@@ -4,13 +4,19 @@
 use std::ffi::CString;
 use std::fs;
 use std::io::{self, Read as _};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::{Value, json};
+
+/// One container starts and ends within this, or never.
+const CONTAINER_WAIT: Duration = Duration::from_secs(60);
 
 /// All that the loop needs.
 #[derive(Debug, Clone)]
@@ -95,9 +101,24 @@ impl Bare {
         command.arg("--root").arg(self.dir.join("runtime")).arg("--log").arg(bundle.join("runtime.log"));
         command.arg("run").arg("--bundle").arg(bundle).arg(name);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;
+        let ran = self.watch(&mut child, begin);
+        if ran.is_err() {
+            // Whatever it waits for: nothing of it is left to run.
+            let _ = child.kill().and_then(|()| child.wait());
+            let mut delete = Command::new(&self.engine);
+            delete.arg("--root").arg(self.dir.join("runtime")).args(["delete", "--force", name]);
+            let _ = delete.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        }
+        ran
+    }
+
+    /// Reads what it prints, to its end.
+    fn watch(&self, child: &mut Child, begin: Instant) -> io::Result<Ran> {
+        let end = begin + CONTAINER_WAIT;
         let (mut printed, mut first_output_ms, mut buffer) = (Vec::new(), None, [0; 4096]);
         if let Some(stdout) = &mut child.stdout {
             loop {
+                self.wait(&*stdout, end)?;
                 let read = stdout.read(&mut buffer)?;
                 if read == 0 {
                     break;
@@ -106,9 +127,32 @@ impl Bare {
                 printed.extend_from_slice(&buffer[..read]);
             }
         }
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| io::Error::other("the kernel gave no process id"))?;
+        self.wait(pidfd_open(pid, PidfdFlags::empty())?, end)?;
         match child.wait()? {
             status if status.success() => Ok(Ran { first_output_ms, printed }),
             status => Err(io::Error::other(format!("{} ended with {status}", self.engine.display()))),
+        }
+    }
+
+    /// Until there is something to read, or an end.
+    fn wait(&self, of: impl AsFd, end: Instant) -> io::Result<()> {
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let limit = Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            };
+            match poll(&mut [PollFd::new(&of, PollFlags::IN)], Some(&limit)) {
+                Err(rustix::io::Errno::INTR) => {}
+                Ok(0) => {
+                    let (engine, seconds) = (self.engine.display(), CONTAINER_WAIT.as_secs());
+                    let words = format!("{engine} did not run a container within {seconds} s");
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, words));
+                }
+                ready => return Ok(ready.map(drop)?),
+            }
         }
     }
 }

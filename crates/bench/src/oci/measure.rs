@@ -139,6 +139,12 @@ fn run_of(
     }
 }
 
+/// What comes within the bench's patience, or an error that names it.
+pub(super) async fn within<T>(future: impl Future<Output = T>, what: &'static str) -> Result<T, OciError> {
+    let waited = tokio::time::timeout(PATIENCE, future).await;
+    waited.map_err(|_| OciError::Wrong(format!("{what} did not come within {} s", PATIENCE.as_secs())))
+}
+
 fn client_error(error: ClientError) -> OciError {
     OciError::Wrong(error.to_string())
 }
@@ -176,7 +182,7 @@ impl Scene {
     }
 
     async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, OciError> {
-        self.http.json(method, path, body).await.map_err(client_error)
+        within(self.http.json(method, path, body), "the server's answer").await?.map_err(client_error)
     }
 
     async fn submit(&self, words: &[&str], count: usize) -> Result<String, OciError> {
@@ -217,7 +223,9 @@ impl Scene {
         let config = serde_json::from_slice(&config.map_err(OciError::own(failed))?).map_err(OciError::own(failed))?;
         self.stop(&group, 1).await?;
         let images = unpacking::open(&dir.join("bare-images"), dir)?;
-        let image = images.get(&self.reference).await.map_err(|error| OciError::Wrong(error.to_string()))?;
+        let image = within(images.get(&self.reference), "the image for the bare loop")
+            .await?
+            .map_err(|error| OciError::Wrong(error.to_string()))?;
         let [layer] = &image.layers()[..] else { return Err(OciError::Wrong("the image has one layer".to_owned())) };
         let bare = dir.join("bare");
         std::fs::create_dir(&bare).map_err(OciError::own(failed))?;
@@ -290,7 +298,7 @@ impl Scene {
                 first.get_or_insert_with(|| clock::Instant::now().since_ms(begin));
                 false
             });
-            read.await.map_err(client_error)?;
+            within(read, "the output of a lone container").await?.map_err(client_error)?;
             self.until(&group, "finished", 1).await?;
             let our = first.ok_or_else(|| OciError::Wrong("a lone container said nothing".to_owned()))?;
             let ran = bare.lone(&["echo", "hello"]).map_err(OciError::own("the bare loop"))?;

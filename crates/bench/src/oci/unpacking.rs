@@ -9,6 +9,7 @@ use volley_agent::image::{ImageOptions, Images, RegistryOptions};
 use volley_model::Bytes;
 
 use super::figures::Unpacking;
+use super::measure::within;
 use super::{OciError, image};
 use crate::Spread;
 use crate::burst::clock::rounded;
@@ -37,7 +38,7 @@ pub(super) async fn measure(dir: &Path, repetitions: usize) -> Result<Unpacking,
         let (store, plain) = (dir.join("store"), dir.join("plain"));
         let images = open(&store, dir)?;
         let begin = Instant::now();
-        images.get(&layer.reference).await.map_err(|error| OciError::Wrong(error.to_string()))?;
+        within(images.get(&layer.reference), "the layer").await?.map_err(|error| OciError::Wrong(error.to_string()))?;
         let our = begin.elapsed();
         drop(images);
         fs::create_dir(&plain).map_err(OciError::own(failed))?;
@@ -53,7 +54,8 @@ pub(super) async fn measure(dir: &Path, repetitions: usize) -> Result<Unpacking,
         for dir in [store, plain] {
             fs::remove_dir_all(dir).map_err(OciError::own(failed))?;
         }
-        rustix::fs::sync();
+        rustix::fs::syncfs(fs::File::open(dir).map_err(OciError::own(failed))?)
+            .map_err(|error| OciError::own(failed)(std::io::Error::from(error)))?;
         if number > 0 {
             ours.push(our.as_secs_f64() * 1e3);
             tars.push(tar.as_secs_f64() * 1e3);

@@ -227,10 +227,9 @@ fn resources(asked: &Resources, oci: &OciLaunch) -> Built<LinuxResources> {
         resources = resources.memory(memory.build()?);
     }
     if asked.cpu.0 > 0 {
-        let (quota, period) = cgroup::quota(asked.cpu);
+        // The quota comes when it runs: the runtime's own first process would spend it for seconds.
         let shares = (asked.cpu.0.saturating_mul(1024) / 1000).clamp(2, 262_144);
-        let quota = i64::try_from(quota).unwrap_or(i64::MAX);
-        resources = resources.cpu(LinuxCpuBuilder::default().quota(quota).period(period).shares(shares).build()?);
+        resources = resources.cpu(LinuxCpuBuilder::default().shares(shares).build()?);
     }
     resources.build()
 }

@@ -106,12 +106,26 @@ pub(in crate::runtime) fn start(dir: &AttemptDir, launch: &LaunchRecord, oci: &O
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let pid = wait(&mut child)
         .and_then(|good| if good { read_pid(&places.pid) } else { Err(trouble(&places, launch, oci)) })?;
+    limit_cpu(launch, oci)?;
     Ok(Started {
         pid,
         group: false,
         stop_signal: oci.config.stop_signal.as_deref().and_then(signal).unwrap_or(Signal::TERM),
         stdout: stdout.map(Into::into),
         stderr: stderr.map(Into::into),
+    })
+}
+
+/// Bounds the CPU of a container that runs. Not before: what the runtime does to start it is not the container's work,
+/// and takes seconds of a hundredth of a core.
+fn limit_cpu(launch: &LaunchRecord, oci: &OciLaunch) -> Result<(), String> {
+    let cpu = launch.spec.resources.cpu;
+    if cpu.0 == 0 {
+        return Ok(());
+    }
+    cgroup::limit_cpu(&oci.cgroups, cpu).map_err(|error| {
+        cgroup::kill(&oci.cgroups);
+        format!("its CPU could not be limited: {error}")
     })
 }
 
