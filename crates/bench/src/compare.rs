@@ -66,6 +66,12 @@ fn ratio(a: Spread, b: Spread) -> Spread {
     Spread { median: over(b.median, a.median), min: over(b.min, a.max), max: over(b.max, a.min) }
 }
 
+/// Three digits of it at least.
+fn figure(value: f64) -> String {
+    let places = if value.abs() >= 100.0 { 0 } else { 2 };
+    format!("{value:.places$}")
+}
+
 fn caveats(a: &Report, b: &Report) -> Vec<String> {
     let mut caveats = Vec::new();
     let mut differ = |what: &str, a: String, b: String| {
@@ -96,8 +102,8 @@ impl Comparison {
             vec![
                 compared.case.clone(),
                 compared.measure.to_owned(),
-                format!("{:.0}", compared.a.median),
-                format!("{:.0}", compared.b.median),
+                figure(compared.a.median),
+                figure(compared.b.median),
                 format!("{median:.2}"),
                 format!("{min:.2} to {max:.2}"),
                 verdict.to_owned(),
@@ -141,6 +147,7 @@ mod tests {
         assert_eq!(compared.ratio, Spread { median: 0.5, min: 40.0 / 110.0, max: 60.0 / 90.0 });
         assert!(compared.is_certain());
         assert_eq!(comparison.table().rows[0].last().unwrap(), "better");
+        assert_eq!(comparison.table().rows[0][2..4], ["100", "50.00"]);
     }
 
     #[test]

@@ -117,8 +117,16 @@ impl ProcessProvisioner {
                 found.push((worker, pid));
             }
         }
-        found.sort_by_key(|(worker, pid)| (worker.clone(), pid.as_raw_nonzero()));
-        Ok(found)
+        // What a worker starts has its command line until it is its own program.
+        let mut of_workers: Vec<(WorkerId, Pid)> = Vec::new();
+        for (worker, pid) in &found {
+            let parent = parent_of(*pid);
+            if !found.iter().any(|(other, of)| other == worker && Some(*of) == parent) {
+                of_workers.push((worker.clone(), *pid));
+            }
+        }
+        of_workers.sort_by_key(|(worker, pid)| (worker.clone(), pid.as_raw_nonzero()));
+        Ok(of_workers)
     }
 
     fn start(&self, order: &Order) -> io::Result<String> {
@@ -237,6 +245,13 @@ fn flags(machine: &Machine) -> Vec<String> {
     flags.extend(gpus.into_iter().map(|(kind, count)| format!("--gpu={kind}:{count}")));
     flags.extend(machine.labels.iter().map(|(key, value)| format!("--label={key}={value}")));
     flags
+}
+
+fn parent_of(pid: Pid) -> Option<Pid> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    // The name, in brackets, may have anything in it.
+    let (_, fields) = stat.rsplit_once(')')?;
+    Pid::from_raw(fields.split_whitespace().nth(1)?.parse().ok()?)
 }
 
 fn remove_folder(folder: &Path) -> io::Result<()> {

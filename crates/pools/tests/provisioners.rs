@@ -235,3 +235,18 @@ async fn a_worker_is_started_with_what_its_machine_offers() {
     assert_eq!(std::fs::read_to_string(&args).unwrap(), expected);
     provisioner.destroy(&order("p-1"), None).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_a_worker_forks_is_no_second_worker() {
+    let dir = tempfile::tempdir().unwrap();
+    let ready = dir.path().join("ready");
+    // A shell's fork keeps the shell's command line, as every fork does until it becomes another program.
+    let forks = "(while kill -0 $$ 2>/dev/null; do sleep 0.05; done) &";
+    let provisioner = processes(&dir, &format!("{forks} touch {}; wait", ready.display()));
+    let pid = provisioner.create(&order("p-1")).await.unwrap();
+    wait_until(|| ready.exists()).await;
+    let handles: Vec<String> = list(&provisioner).await.into_iter().map(|listed| listed.handle).collect();
+    assert_eq!(handles, [pid]);
+    provisioner.destroy(&order("p-1"), None).await.unwrap();
+    assert_eq!(list(&provisioner).await, []);
+}

@@ -171,7 +171,7 @@ pub struct BurstRun {
     pub batches: u64,
     /// Of all repetitions.
     pub batch_sizes: Vec<BatchSize>,
-    /// Store calls of the turns that had something to do, over the batches.
+    /// Store calls of the turns that had something to do, over these turns; each has a batch, though all of it may be refused.
     pub turn_calls_per_batch: f64,
     /// What a turn took.
     #[serde(default)]

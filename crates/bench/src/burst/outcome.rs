@@ -23,8 +23,9 @@ pub(super) fn run_of(
     let finished: Vec<Percentiles> = repetitions.iter().map(|r| r.finished).collect();
     let delivered: Vec<Percentiles> = repetitions.iter().map(|r| r.delivered).collect();
     let calls = of(|r| {
-        let Counts { claims, claims_idle, commits, batches, .. } = r.counts;
-        (claims - claims_idle + commits) as f64 / batches.max(1) as f64
+        let Counts { claims, claims_idle, commits, .. } = r.counts;
+        let turns = claims - claims_idle;
+        (turns + commits) as f64 / turns.max(1) as f64
     });
     let tried = |r: &Repetition| r.counts.placed + r.counts.refused;
     let (refused, tried) =
