@@ -324,7 +324,7 @@ mod tests {
     }
 
     fn taken(deliveries: Vec<Posted>) -> Vec<Taken> {
-        vec![Taken { worker: worker(), stream: Nonce(7), deliveries }]
+        vec![Taken { worker: worker(), stream: Nonce(7), deliveries, more: false }]
     }
 
     #[test]

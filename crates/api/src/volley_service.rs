@@ -157,8 +157,13 @@ impl Watch {
                     }
                 }
             }
-            let more = self.after < page.seen;
+            let mut more = self.after < page.seen && page.seen < page.last;
             self.after = page.seen;
+            if !done && page.events.iter().any(|event| self.is_end(event)) {
+                done = self.done(control).await?;
+                // What had finished by now may be told by the next ones.
+                more |= done;
+            }
             match more {
                 true => {}
                 false if done => return Ok(()),
@@ -167,9 +172,6 @@ impl Watch {
                     () = sender.closed() => return Ok(()),
                     () = tokio::time::sleep(KNOWN_FOR) => {}
                 },
-            }
-            if !done && page.events.iter().any(|event| self.is_end(event)) {
-                done = self.done(control).await?;
             }
         }
     }

@@ -17,7 +17,7 @@ pub async fn open(options: RedisOptions, patience: Duration) -> Result<RedisStor
     let (started, mut wait, mut said) = (Instant::now(), WAIT.0, String::new());
     let place = format!("{} (cell {})", without_secret(&options.url), options.cell);
     loop {
-        let reason = match RedisStore::open(options.clone()).await {
+        let reason = match ready(options.clone()).await {
             Ok(store) => {
                 for warning in store.warnings() {
                     eprintln!("warning: {warning}");
@@ -43,4 +43,11 @@ pub async fn open(options: RedisOptions, patience: Duration) -> Result<RedisStor
         tokio::time::sleep(spread.min(left)).await;
         wait = (wait * 2).min(WAIT.1);
     }
+}
+
+/// A store whose scripts are loaded: its first calls are as fast as any.
+async fn ready(options: RedisOptions) -> Result<RedisStore, RedisOpenError> {
+    let store = RedisStore::open(options).await?;
+    store.load_scripts().await.map_err(RedisOpenError::Store)?;
+    Ok(store)
 }

@@ -476,7 +476,7 @@ impl Control {
             let taken: Vec<_> = taken.into_iter().filter(|taken| !taken.deliveries.is_empty()).collect();
             for taken in &taken {
                 let last = taken.deliveries.last().expect("filtered above").number;
-                self.streams.handed(&taken.worker, taken.stream, last);
+                self.streams.handed(&taken.worker, taken.stream, last, taken.more);
             }
             if !taken.is_empty() {
                 counted::on_taken(&self.options.metrics.work, &taken);

@@ -98,14 +98,15 @@ impl Streams {
         marked.into_iter().filter_map(ready).collect()
     }
 
-    /// A worker's outbox was handed over up to here.
-    pub(crate) fn handed(&self, worker: &WorkerId, nonce: Nonce, to: DeliveryNumber) {
+    /// A worker's outbox was handed over up to here; where there is more it is taken next.
+    pub(crate) fn handed(&self, worker: &WorkerId, nonce: Nonce, to: DeliveryNumber, more: bool) {
         let mut inner = self.lock();
         let key = (worker.clone(), nonce);
         if let Some(stream) = inner.held.get_mut(&key) {
             stream.after = stream.after.max(to);
-            // A take is bounded: there may be more.
-            inner.marked.insert(key);
+            if more {
+                inner.marked.insert(key);
+            }
         }
     }
 

@@ -289,7 +289,7 @@ impl Ledger {
     }
 
     fn take_one(&self, from: &TakeFrom) -> Taken {
-        let mut taken = Taken { worker: from.worker.clone(), stream: from.stream, deliveries: Vec::new() };
+        let mut taken = Taken { worker: from.worker.clone(), stream: from.stream, deliveries: Vec::new(), more: false };
         let entry = self.workers.get(&from.worker);
         if let Some(entry) = entry.filter(|e| e.stream.is_some_and(|(_, stream)| stream == from.stream)) {
             let after = DeliveryNumber(from.after.0.saturating_add(1));
@@ -297,6 +297,7 @@ impl Ledger {
             let delivery =
                 |(number, id): (&DeliveryNumber, &ContainerId)| Delivery { number: *number, order: self.order(*id) };
             taken.deliveries = waiting.map(delivery).collect();
+            taken.more = taken.deliveries.len() >= self.options.take_deliveries_max;
         }
         taken
     }

@@ -397,6 +397,8 @@ pub struct Taken {
     pub stream: Nonce,
     /// Rising by number; empty for a fenced stream.
     pub deliveries: Vec<Delivery>,
+    /// As many as one take gives: there may be more.
+    pub more: bool,
 }
 
 /// Counts for law 3 and the violations of all laws.

@@ -198,6 +198,11 @@ impl RedisStore {
         })
     }
 
+    /// Loads all scripts into the server, which says of each whether it can run it; else the first call of each does.
+    pub async fn load_scripts(&self) -> Result<(), StoreError> {
+        self.connection.load_scripts().await
+    }
+
     fn arguments(&self) -> Arguments {
         let mut arguments = Arguments::default();
         match &self.options.clock {

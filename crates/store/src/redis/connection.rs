@@ -10,7 +10,7 @@ use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, ServerErrorKin
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 
-use super::scripts::{Name, Scripts, Source};
+use super::scripts::{Name, Scripts};
 use crate::StoreError;
 
 /// Calls under way; more wait at their callers.
@@ -98,7 +98,7 @@ impl Connection {
         loop {
             let hash = match source.hash.get() {
                 Some(hash) => hash,
-                None => self.load(number, &mut connection, source).await?,
+                None => self.load(number, &mut connection, name).await?,
             };
             let mut command = redis::cmd(if Scripts::reads(name) { "EVALSHA_RO" } else { "EVALSHA" });
             command.arg(hash).arg(1).arg(&self.meta_key).arg(arguments);
@@ -108,7 +108,7 @@ impl Connection {
             };
             if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) && !loaded {
                 // It was not run: the server was started again, or its scripts were flushed.
-                self.load(number, &mut connection, source).await?;
+                self.load(number, &mut connection, name).await?;
                 loaded = true;
                 continue;
             }
@@ -116,21 +116,31 @@ impl Connection {
         }
     }
 
-    async fn load<'a>(
+    async fn load(
         &self,
         number: u64,
         connection: &mut MultiplexedConnection,
-        source: &'a Source,
-    ) -> Result<&'a String, StoreError> {
+        name: Name,
+    ) -> Result<&String, StoreError> {
+        let source = self.scripts.get(name);
         let mut command = redis::cmd("SCRIPT");
         command.arg("LOAD").arg(&source.text);
         match command.query_async::<String>(connection).await {
             Ok(hash) => Ok(source.hash.get_or_init(|| hash)),
             Err(error) => {
                 self.failed(number, error.clone()).await;
-                Err(StoreError::Unavailable { reason: format!("Redis took no script: {error}") })
+                Err(StoreError::Unavailable { reason: format!("Redis took not the script {name:?}: {error}") })
             }
         }
+    }
+
+    /// Loads all scripts, so that the first calls of each do not wait for it.
+    pub(super) async fn load_scripts(&self) -> Result<(), StoreError> {
+        for name in Scripts::names() {
+            let (number, mut connection) = self.get().await?;
+            self.load(number, &mut connection, name).await?;
+        }
+        Ok(())
     }
 
     /// A plain command that changes nothing.

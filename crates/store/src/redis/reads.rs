@@ -339,14 +339,16 @@ impl RedisStore {
             let rest = &asked[taken.len()..];
             let rest = &rest[..rest.len().min(self.items_max() as usize)];
             let mut arguments = Arguments::default();
-            arguments::take(rest, self.options.ledger.take_deliveries_max, &mut arguments);
+            let most = self.options.ledger.take_deliveries_max;
+            arguments::take(rest, most, &mut arguments);
             let mut items = self.ask(Name::Take, arguments).await?;
             let mut lists = items.list()?;
             let specs = specs_from(items.list()?)?;
             // As many as one call may; at least one.
             for from in rest.iter().take(lists.len()) {
                 let deliveries = lists.list()?.rest(|items| delivery_from(items, &specs))?;
-                taken.push(Taken { worker: from.worker.clone(), stream: from.stream, deliveries });
+                let more = deliveries.len() >= most;
+                taken.push(Taken { worker: from.worker.clone(), stream: from.stream, deliveries, more });
             }
         }
         Ok(taken)

@@ -114,6 +114,11 @@ impl Scripts {
         &self.0[at]
     }
 
+    /// All there are.
+    pub(super) fn names() -> impl Iterator<Item = Name> {
+        ALL.iter().map(|(name, ..)| *name)
+    }
+
     /// Whether a script changes nothing.
     pub(super) fn reads(name: Name) -> bool {
         ALL.iter().any(|(other, flags, _)| *other == name && [READS, READS_RECORDS].contains(flags))

@@ -44,6 +44,14 @@ fn claim(session: SessionId, number: u64, containers_max: u32, known: u64) -> Cl
     Claim { session, number: ClaimNumber(number), containers_max, known: FleetVersion(known), changes_max: 10 }
 }
 
+/// Lua's bounds (200 local variables, 60 upvalues) and slips of the pen show here, by the script's name.
+#[tokio::test]
+async fn a_server_takes_every_script() {
+    let server = RedisServer::start(&[]);
+    let store = open(&server).await;
+    store.load_scripts().await.expect("each is one that it can run");
+}
+
 /// Sends the same request until it is answered.
 async fn until_answered<R: volley_ledger::Request + Clone>(store: &RedisStore, request: R) -> R::Reply
 where

@@ -117,6 +117,7 @@ async fn a_cell_is_reached_by_user_and_password_and_neither_is_shown() {
     server.cli(&[&["ACL", "SETUSER", "volley", "on", ">s3cret@1"], &rights[..]].concat());
     let with = |user: &str, password: &str| RedisOptions::new(&format!("{}?user={user}&pass={password}", server.url()));
     let store = RedisStore::open(with("volley", "s3cret@1")).await.expect("that is it");
+    store.load_scripts().await.expect("it may");
     accept(&store, 1).await;
     assert_eq!(accepted(&store).await, 3);
     store.call(Sweep { items_max: 10 }).await.expect("it may");

@@ -52,15 +52,20 @@ do
 -- Writes that may wait for the end of the script, as one call for each key.
   local batches, batch_of = {}, {}
   later = function(command, key, a, b)
-    local id = command .. ' ' .. key
-    local batch = batch_of[id]
+    local of_command = batch_of[command]
+    if not of_command then
+      of_command = {}
+      batch_of[command] = of_command
+    end
+    local batch = of_command[key]
     if not batch then
       batch = { command, key }
-      batch_of[id] = batch
+      of_command[key] = batch
       batches[#batches + 1] = batch
     end
-    batch[#batch + 1] = a
-    if b ~= nil then batch[#batch + 1] = b end
+    local n = #batch
+    batch[n + 1] = a
+    if b ~= nil then batch[n + 2] = b end
   end
 
   flush = function()
@@ -143,6 +148,20 @@ local function in_key(name)
   return function() return key end
 end
 
+-- The key that has what is named by a group and more.
+local function key_of_group(name)
+  local known = {}
+  return function(id)
+    local group = sub(id, 1, 13)
+    local key = known[group]
+    if not key then
+      key = P .. name .. group
+      known[group] = key
+    end
+    return key
+  end
+end
+
 -- A live container. What follows `score` depends on the state:
 -- queued: ready_at; claimed: ready_at, session, claim; bound: all from `nonce` on.
 local QUEUED, CLAIMED, BOUND = 0, 1, 2
@@ -154,7 +173,7 @@ local L = {
 
 local ASSIGNED, STARTING, RUNNING = 0, 1, 2
 local live_get, live_put, live_load = records(
-  function(cid) return P .. 'live:' .. group_of(cid) end, function(cid) return sub(cid, 15) end)
+  key_of_group('live:'), function(cid) return sub(cid, 15) end)
 
 local count_bound
 do
@@ -172,7 +191,7 @@ local R = {
 }
 
 local run_get, run_put, run_load = records(
-  function(id) return P .. 'runs:' .. group_of(id) end, function(id) return sub(id, 15) end)
+  key_of_group('runs:'), function(id) return sub(id, 15) end)
 local function run_id(group, run) return group .. ':' .. run end
 
 -- What the rules need of a spec.

@@ -15,44 +15,53 @@ count = min(count, OPT.claim_containers_max)
 promote_due(count)
 write_heads()
 flush()
--- The heads of shapes in a heap, best first: { score, member of `heads` }. So many are enough: each is taken from or not.
+-- The heads of shapes in a heap, best first: { score, index in its group, shape }. So many are enough: each is taken from
+-- or not.
 local heap, found = {}, call('ZRANGE', HEADS, 0, count, 'WITHSCORES')
-for i = 1, #found, 2 do heap[#heap + 1] = { tonumber(found[i + 1]), found[i] } end
+for i = 1, #found, 2 do
+  local member = found[i]
+  heap[#heap + 1] = { tonumber(found[i + 1]), tonumber(sub(member, 1, 10)), sub(member, 12) }
+end
+
+local function is_better(a, b)
+  if a[1] ~= b[1] then return a[1] < b[1] end
+  if a[2] ~= b[2] then return a[2] < b[2] end
+  return a[3] < b[3]
+end
 
 local function sift_down()
-  local at, size = 1, #heap
+  local at, size, entry = 1, #heap, heap[1]
   while true do
-    local least, left = at, at * 2
-    if left <= size and is_before(heap[left], heap[least]) then least = left end
-    if left < size and is_before(heap[left + 1], heap[least]) then least = left + 1 end
-    if least == at then return end
-    heap[at], heap[least], at = heap[least], heap[at], least
+    local least = at * 2
+    if least > size then break end
+    if least < size and is_better(heap[least + 1], heap[least]) then least = least + 1 end
+    if not is_better(heap[least], entry) then break end
+    heap[at], at = heap[least], least
   end
+  heap[at] = entry
 end
 
 local function second_best()
   local left, right = heap[2], heap[3]
-  return left and right and is_before(right, left) and right or left
+  return left and right and is_better(right, left) and right or left
 end
 
 local claimed, taken = {}, 0
 while taken < count and heap[1] do
   local best, second = heap[1], second_best()
-  local shape, want = sub(best[2], 12), count - taken
+  local shape, want = best[3], count - taken
   -- Within one group other shapes may take turns by index.
-  if second and second[1] == best[1] then
-    want = min(want, tonumber(sub(second[2], 1, 10)) - tonumber(sub(best[2], 1, 10)))
-  end
-  local first = head(shape)
+  if second and second[1] == best[1] then want = min(want, second[2] - best[2]) end
+  local first = head(shape, true)
   taken = taken + claim_entry(shape, first[1], first[2], want, session, claim, claimed)
   local new = head(shape)
   if new then
-    heap[1] = { new[1], head_member(new[2], shape) }
+    best[1], best[2] = new[1], index_of(new[2])
   else
     heap[1] = heap[#heap]
     heap[#heap] = nil
   end
-  sift_down()
+  if heap[1] then sift_down() end
 end
 local shapes, seen = {}, {}
 for i = 2, #claimed, 5 do

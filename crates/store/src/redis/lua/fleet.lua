@@ -1,7 +1,8 @@
 -- The fleet as servers see it: rows of workers, pools and blocked shapes, for claims, commits and reads.
 
--- Rows of workers: name, record (packed), static part, capacity (both JSON), for each that there is.
-local function worker_rows(names)
+-- Rows of workers: name, record (packed), static part, capacity (both JSON), for each that there is; the names of the
+-- others are added to `gone`.
+local function worker_rows(names, gone)
   local rows = {}
   for from = 1, #names, 1000 do
     local some = {}
@@ -13,6 +14,8 @@ local function worker_rows(names)
       if found[i] then
         local n = #rows
         rows[n + 1], rows[n + 2], rows[n + 3], rows[n + 4] = name, found[i], statics[i], capacities[i]
+      elseif gone then
+        gone[#gone + 1] = name
       end
     end
   end
@@ -44,7 +47,7 @@ local function fleet_changes(known, first, count, goes_on)
   for i = 1, last, 2 do
     local kind, name = sub(entries[i], 1, 1), sub(entries[i], 3)
     if kind == 'w' then
-      if call('HEXISTS', P .. 'workers', name) == 1 then workers[#workers + 1] = name else gone[#gone + 1] = name end
+      workers[#workers + 1] = name
     elseif kind == 'p' then
       local pool = pool_get(name)
       if pool then
@@ -67,5 +70,5 @@ local function fleet_changes(known, first, count, goes_on)
       end
     end
   end
-  return { reload and 1 or 0, version, more, worker_rows(workers), gone, pools, pools_gone, blocked, unblocked }
+  return { reload and 1 or 0, version, more, worker_rows(workers, gone), gone, pools, pools_gone, blocked, unblocked }
 end

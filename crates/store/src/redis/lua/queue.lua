@@ -71,13 +71,13 @@ do
     run_load(runs)
   end
 
-  -- The head of a shape's queue: { score, member }, or false.
-  head = function(shape)
+  -- The head of a shape's queue: { score, member }, or false. `taking`: more than it is going to be asked for.
+  head = function(shape, taking)
     local list = lists[shape]
     if not list or (not list[list.at] and not list.whole) then
       write_queue(shape)
       -- Who only adds needs no more than the first one.
-      local count = list and LOOKAHEAD or 1
+      local count = (list or taking) and LOOKAHEAD or 1
       local found = call('ZRANGE', P .. 'queue:' .. shape, 0, count - 1, 'WITHSCORES')
       list = { at = 1, whole = #found < count * 2 }
       for i = 1, #found, 2 do list[#list + 1] = { tonumber(found[i + 1]), found[i] } end

@@ -69,7 +69,8 @@ for i, run in ipairs(runs) do
   add_users(shape[1], 1, shape[2], tenant)
   -- The one place where the order of all that waits is computed: priority, then arrival. Below 2^53.
   local score = run[4] * 2 ^ 45 + arrival
-  run_put(run_id(group, i - 1), { spec[1], shape[1], score, start, run[3], start })
+  run[5] = { spec[1], shape[1], score, start, run[3], start }
+  run_put(run_id(group, i - 1), run[5])
   start = start + run[3]
 end
 call('HSET', P .. 'group:' .. group, 'arrival', arrival, 'tenant', tenant, 'name', name, 'labels', labels,
@@ -79,16 +80,18 @@ call('ZADD', P .. 'groups', 0, group)
 m.accepted = m.accepted + count
 wait_more(runs[1][2][1], count)
 event('g', group, tenant, count)
-for i = 0, #runs - 1 do
-  local run = run_get(run_id(group, i))
+for i, asked_run in ipairs(runs) do
+  local run = asked_run[5]
   local deadline = deadline_of(run[R.spec], m.now)
   if deadline then
-    call('ZADD', EXPIRING, deadline, format('0:%s-%010d', group, i))
+    later('ZADD', EXPIRING, deadline, format('0:%s-%010d', group, i - 1))
     due_at(deadline)
   end
-  if push(run[R.shape], run[R.score], container(group, run[R.start]) .. ':' .. i, run[R.count]) then
+  if push(run[R.shape], run[R.score], container(group, run[R.start]) .. ':' .. i - 1, run[R.count]) then
     out.ready = out.ready + run[R.count]
   end
 end
-for i = 0, #runs - 1 do tell_blocked(run_get(run_id(group, i))[R.shape]) end
+for _, shape in ipairs(shapes) do
+  if shape_get(shape[1]) then tell_blocked(shape[1]) end
+end
 return done({ 'ok', group, count, 0 })
