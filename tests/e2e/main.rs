@@ -10,6 +10,7 @@ mod cell;
 mod commands;
 mod config;
 mod crashes;
+mod deploy;
 mod docs;
 mod drain;
 mod drills;

@@ -96,6 +96,14 @@ impl Scene {
         (process, told)
     }
 
+    /// Starts a process that tells nothing.
+    pub fn start_unheard(&self, mut command: Command) -> Process {
+        let number = self.processes.fetch_add(1, Ordering::SeqCst);
+        let stderr = self.path(&format!("{number}.err"));
+        command.stdout(Stdio::null()).stderr(File::create(&stderr).expect("the folder is ours"));
+        Process { child: command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")), stderr }
+    }
+
     /// A server on a free port, with the scene's data folder.
     pub fn server(&self, flags: &[&str]) -> Server {
         self.server_on("data", "127.0.0.1:0", flags)

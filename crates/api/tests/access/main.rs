@@ -9,3 +9,4 @@ mod roles;
 mod scene;
 mod tenants;
 mod tls;
+mod versions;
