@@ -131,3 +131,11 @@ fn an_interrupt_stops_the_containers_and_leaves_nothing() {
         assert_eq!(status.code(), Some(130), "{signal}");
     }
 }
+
+#[test]
+fn an_image_without_an_oci_runtime_is_a_mistake_that_says_what_to_add() {
+    let scene = Scene::new();
+    let ran = scene.run(&["run", "--local", "--image", "busybox", "--", "true"]);
+    assert_eq!(ran.status.code(), Some(2), "{}", out(&ran));
+    assert!(text(&ran.stderr).contains("--runtime oci"), "{}", out(&ran));
+}

@@ -17,10 +17,17 @@ use crate::cmd::worker::leave;
 use crate::command_error::CommandError;
 use crate::fleet::{Fleet, Interrupts, state_dir};
 use crate::output::Format;
+use crate::runtime_flags::Kind;
 use crate::server::{RunningServer, StoreChoice};
 use crate::words;
 
 pub(super) async fn run(run: &Run, submission: &Submission, format: Format) -> Result<(), CommandError> {
+    let image = submission.runs.iter().find_map(|run| run.spec.image.as_deref());
+    if let Some(image) = image.filter(|_| run.runtime.runtime == Kind::Process) {
+        let words =
+            format!("--image {image}: workers of this process run commands; give --runtime oci as well (needs root)");
+        return Err(CommandError::Usage(words));
+    }
     let dir = tempfile::tempdir().map_err(|error| {
         CommandError::Failed(format!("no temporary folder ({error}); set TMPDIR to a writable one"))
     })?;
