@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         && first == fleet::KEEPER_COMMAND
     {
         // Before all else: a keeper starts with each container.
-        return volley_agent::keeper::run(dir.as_ref());
+        return volley_agent::keeper::run(dir.as_ref(), args);
     }
     let (cli, known) = match parse() {
         Ok(parsed) => parsed,

@@ -2,8 +2,9 @@
 //! its workers.
 
 fn main() -> std::process::ExitCode {
-    match std::env::args_os().nth(1) {
-        Some(dir) => volley_agent::keeper::run(dir.as_ref()),
+    let mut args = std::env::args_os().skip(1);
+    match args.next() {
+        Some(dir) => volley_agent::keeper::run(dir.as_ref(), args),
         None => std::process::ExitCode::from(2),
     }
 }

@@ -115,7 +115,7 @@ fn started_at(pid: Pid) -> Option<u64> {
 pub(crate) struct AttemptDir(pub(crate) PathBuf);
 
 /// Held by a keeper while it lives, and by a worker that finds none alive.
-pub(crate) struct Lock(#[allow(dead_code, reason = "closing the file unlocks it")] File);
+pub(crate) struct Lock(pub(super) File);
 
 impl AttemptDir {
     pub(crate) fn of(state_dir: &Path, container: ContainerId, attempt: u32) -> Self {

@@ -1,6 +1,9 @@
 //! The keeper: a small process that is the parent of one container, captures its output, ends
 //! it when told, and leaves its end on disk. It outlives the worker. One thread, no runtime.
 
+mod afresh;
+
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,7 +18,7 @@ use rustix::process::{
 use volley_model::submission::STOP_GRACE_MAX;
 use volley_model::{Bytes, Millis, Outcome, StopCause};
 
-use super::attempt_dir::{AttemptDir, How, LaunchRecord, RunningRecord};
+use super::attempt_dir::{AttemptDir, How, LaunchRecord, Lock, RunningRecord};
 use super::log_file::LogFile;
 use super::{cgroup, oci, process};
 use crate::Usage;
@@ -28,13 +31,20 @@ const READ_BYTES: usize = 64 * 1024;
 /// What the worker reads from its keeper's stdout when the command runs.
 pub(crate) const RUNNING: u8 = b'r';
 
-/// Runs the attempt whose folder this is, to its end.
+/// Runs the attempt whose folder this is, to its end. `more` are the arguments after it: none, or those of a keeper that
+/// begins afresh.
 #[must_use]
-pub fn run(dir: &Path) -> ExitCode {
-    // Its own session: a Ctrl-C at the worker's terminal is not for the container.
-    let _ = setsid();
+pub fn run(dir: &Path, more: impl Iterator<Item = OsString>) -> ExitCode {
     let dir = AttemptDir(dir.to_owned());
-    match keep(&dir) {
+    let more: Vec<OsString> = more.collect();
+    let kept = if more.is_empty() {
+        // Its own session: a Ctrl-C at the worker's terminal is not for the container.
+        let _ = setsid();
+        keep(&dir)
+    } else {
+        afresh::go_on(&dir, &more)
+    };
+    match kept {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let reason = format!("its keeper could not go on in {}: {error}", dir.0.display());
@@ -47,14 +57,14 @@ pub fn run(dir: &Path) -> ExitCode {
 
 fn keep(dir: &AttemptDir) -> io::Result<()> {
     // Another keeper lives, or a worker has found this one missing and ended the attempt.
-    let Some(_lock) = dir.lock()? else { return Ok(()) };
+    let Some(lock) = dir.lock()? else { return Ok(()) };
     let Some(launch) = dir.launch()? else { return Ok(()) };
     if dir.end()?.is_some() {
         return Ok(());
     }
     let orders = dir.open_orders()?;
     let outcome = match start(dir, &launch) {
-        Ok(started) => Kept::new(dir, &launch, started, orders)?.keep()?,
+        Ok(started) => Kept::new(dir, &launch, started, orders, &lock)?.keep()?,
         Err(reason) => Outcome::Failed { reason },
     };
     clean(dir, &launch);
@@ -111,6 +121,10 @@ struct Capture {
 }
 
 impl Capture {
+    fn new(pipe: Option<OwnedFd>, log: LogFile) -> Self {
+        Self { pipe: pipe.map(File::from), log, failed: false }
+    }
+
     /// Reads what is there. A pipe at its end is closed.
     fn read(&mut self, buffer: &mut [u8]) {
         let Some(pipe) = &mut self.pipe else { return };
@@ -142,6 +156,8 @@ struct Kept<'a> {
     /// A stop was asked for; killed then.
     kill_at: Option<Instant>,
     stopped: bool,
+    /// Begins afresh then, with what it holds.
+    afresh_at: Option<(Instant, &'a Lock)>,
 }
 
 /// What a wait found.
@@ -153,33 +169,62 @@ struct Ready {
 }
 
 impl<'a> Kept<'a> {
-    fn new(dir: &AttemptDir, launch: &'a LaunchRecord, mut started: Started, orders: File) -> io::Result<Self> {
+    fn new(
+        dir: &AttemptDir,
+        launch: &'a LaunchRecord,
+        started: Started,
+        orders: File,
+        lock: &'a Lock,
+    ) -> io::Result<Self> {
         let pid = started.pid;
-        let ended = pidfd_open(pid, PidfdFlags::empty())?;
+        let mut kept = Self::of(dir, launch, started, orders)?;
+        kept.afresh_at = Some((Instant::now() + afresh::AFRESH_AFTER, lock));
         let running = RunningRecord::of(pid.as_raw_nonzero().get().unsigned_abs());
         if let Err(error) = running.map_or(Ok(()), |running| dir.set_running(running)) {
             let _ = writeln!(io::stderr(), "volley: its process could not be noted: {error}");
         }
         // A worker that died meanwhile reads the file.
         let _ = io::stdout().write_all(&[RUNNING]).and_then(|()| io::stdout().flush());
+        Ok(kept)
+    }
+
+    /// Keeps what runs; its output goes on where the files end.
+    fn of(dir: &AttemptDir, launch: &'a LaunchRecord, mut started: Started, orders: File) -> io::Result<Self> {
+        let ended = pidfd_open(started.pid, PidfdFlags::empty())?;
         let limit = launch.spec.log_limit.0 / 2;
-        let capture = |pipe: Option<OwnedFd>, name| {
-            let log = LogFile::new(&dir.0, name, limit);
-            Capture { pipe: pipe.map(File::from), log, failed: false }
-        };
-        let streams = [capture(started.stdout.take(), "stdout"), capture(started.stderr.take(), "stderr")];
-        Ok(Self { launch, started, ended, orders, streams, reaped: false, kill_at: None, stopped: false })
+        let streams = [
+            Capture::new(started.stdout.take(), LogFile::open(&dir.0, "stdout", limit)?),
+            Capture::new(started.stderr.take(), LogFile::open(&dir.0, "stderr", limit)?),
+        ];
+        let (kill_at, afresh_at) = (None, None);
+        Ok(Self { launch, started, ended, orders, streams, reaped: false, kill_at, stopped: false, afresh_at })
+    }
+
+    /// What is due now, and when something is due next.
+    fn on_time(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        if self.kill_at.is_some_and(|at| at <= now) {
+            self.kill_at = None;
+            self.kill();
+        }
+        if let Some((at, lock)) = self.afresh_at
+            && (at <= now || self.stopped)
+        {
+            self.afresh_at = None;
+            // One that is told to end soon will not fill its memory any more.
+            if !self.stopped {
+                afresh::begin(&self.started, &self.streams, &self.orders, lock);
+            }
+        }
+        let next = self.kill_at.into_iter().chain(self.afresh_at.map(|(at, _)| at)).min()?;
+        Some(next.saturating_duration_since(now))
     }
 
     fn keep(mut self) -> io::Result<Outcome> {
         let mut buffer = vec![0; READ_BYTES];
         loop {
-            let wait = self.kill_at.map(|at| at.saturating_duration_since(Instant::now()));
-            if wait.is_some_and(|wait| wait.is_zero()) {
-                self.kill_at = None;
-                self.kill();
-            }
-            let ready = self.wait(true, wait.filter(|wait| !wait.is_zero()))?;
+            let wait = self.on_time();
+            let ready = self.wait(true, wait)?;
             for (stream, ready) in self.streams.iter_mut().zip(ready.streams) {
                 if ready {
                     stream.read(&mut buffer);

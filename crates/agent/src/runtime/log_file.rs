@@ -33,13 +33,25 @@ impl LogFile {
         Self { dir: dir.to_owned(), name, file: None, before: None, start: 0, written: 0, piece: limit / 2 }
     }
 
+    /// As [`LogFile::new`], after what is there already.
+    pub(crate) fn open(dir: &Path, name: &'static str, limit: u64) -> io::Result<Self> {
+        let mut log = Self::new(dir, name, limit);
+        let starts = starts(dir, name)?;
+        if let Some((start, before)) = starts.split_last() {
+            let file = File::options().append(true).open(piece(dir, name, *start))?;
+            (log.start, log.written, log.before) = (*start, file.metadata()?.len(), before.last().copied());
+            log.file = Some(file);
+        }
+        Ok(log)
+    }
+
     /// Appends; what is over the limit pushes out the oldest.
     pub(crate) fn append(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         if self.piece == 0 {
             return Ok(());
         }
         while !bytes.is_empty() {
-            if self.written == self.piece {
+            if self.written >= self.piece {
                 self.turn()?;
             }
             let room = usize::try_from(self.piece - self.written).unwrap_or(usize::MAX);
@@ -126,6 +138,25 @@ mod tests {
         assert_eq!(part(3, 4), Output { bytes: b"abcd".to_vec(), next: 14 });
         assert_eq!(part(18, 4), Output { bytes: b"ijKL".to_vec(), next: 22 });
         assert_eq!(part(27, 4), Output { bytes: Vec::new(), next: 27 });
+    }
+
+    #[test]
+    fn who_opens_it_again_goes_on_at_its_end_whatever_was_written() {
+        for before in 0..40 {
+            let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+            let mut whole = LogFile::new(dirs[0].path(), "stdout", 20);
+            let mut parted = LogFile::open(dirs[1].path(), "stdout", 20).unwrap();
+            let text: Vec<u8> = (0..60).map(|number| b'0' + number).collect();
+            whole.append(&text[..before]).unwrap();
+            parted.append(&text[..before]).unwrap();
+            drop(parted);
+            let mut parted = LogFile::open(dirs[1].path(), "stdout", 20).unwrap();
+            for rest in [&text[before..before + 7], &text[before + 7..]] {
+                whole.append(rest).unwrap();
+                parted.append(rest).unwrap();
+                assert_eq!(all(dirs[0].path()), all(dirs[1].path()), "{before} bytes before");
+            }
+        }
     }
 
     #[test]

@@ -220,6 +220,40 @@ async fn the_next_life_adopts_what_runs_and_what_has_ended<K: Kind>(dir: &Path) 
     });
 }
 
+/// A keeper that executes its program again holds what it held: lock, output, orders, and its child.
+async fn a_keeper_that_begins_afresh_loses_nothing<K: Kind>(dir: &Path) {
+    let flag = shared(dir).join("go");
+    let waits = format!("echo one; echo two >&2; until test -e {}; do sleep 0.01; done", flag.display());
+    let second = ContainerId { index: 1, ..CONTAINER };
+    life(async || {
+        let bed = Bed::with::<K>(dir, K::spec(dir, &format!("{waits}; echo three; exit 7")));
+        let stopped = format!("trap 'echo bye; exit 0' TERM; {waits}");
+        bed.runtime.start(Launch { container: second, ..launch(K::spec(dir, &stopped)) });
+        for container in [CONTAINER, second] {
+            let attempt = format!("{}/{container}.1", dir.display());
+            until("a keeper that began afresh", || {
+                let running = std::fs::read(format!("{attempt}/running.json")).unwrap_or_default();
+                let running: serde_json::Value = serde_json::from_slice(&running).unwrap_or_default();
+                !processes(&format!("{attempt} {} ", running["pid"])).is_empty()
+            })
+            .await;
+        }
+    });
+    life(async || {
+        let mut bed = Bed::new::<K>(dir);
+        let left = bed.runtime.adopt().unwrap();
+        assert!(left.len() == 2 && left.iter().all(|left| left.progress == Progress::Running), "{left:?}");
+        assert!(bed.runtime.stop(second, ATTEMPT, Millis::from_secs(1000)));
+        while bed.receiver.recv().await.unwrap() != (second, ATTEMPT, Happened::Ended(STOPPED)) {}
+        let output = bed.runtime.output(second, 1, false, 0, usize::MAX).unwrap();
+        assert_eq!(output.bytes, b"one\nbye\n");
+        std::fs::write(&flag, b"").unwrap();
+        assert_eq!(bed.outcome().await, exited(7, None));
+        assert_eq!((bed.printed(false).as_str(), bed.printed(true).as_str()), ("one\nthree\n", "two\n"));
+    });
+    nothing_left(dir).await;
+}
+
 /// What the next life adopts it can stop, too.
 async fn an_adopted_container_can_be_stopped<K: Kind>(dir: &Path) {
     life(async || {
