@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 
@@ -39,6 +40,11 @@ fn an_image_is_run_entered_measured_and_stopped() {
     assert!(out(&ran).contains("Read-only file system") && out(&ran).contains("1000"), "{}", out(&ran));
     let ran = server.volley(&["run", "--no-retry", "--image", &busybox(), "--", "no-such-command"]);
     assert!(out(&ran).contains("command 'no-such-command' is not in image"), "{}", out(&ran));
+    let ran = server.volley(&["run", "--no-retry", "--pull", "always", "--image", &busybox(), "--", "true"]);
+    assert!(ran.status.success(), "{}", out(&ran));
+    let absent = format!("{}:absent", busybox());
+    let ran = server.volley(&["run", "--no-retry", "--pull", "never", "--image", &absent, "--", "true"]);
+    assert!(out(&ran).contains("is not on this worker"), "{}", out(&ran));
     let ran = server.volley(&["run", "--no-retry", "--image", "oci:/etc", "--", "true"]);
     assert!(out(&ran).contains("--image-root"), "{}", out(&ran));
 
@@ -55,6 +61,7 @@ fn an_image_is_run_entered_measured_and_stopped() {
     assert!(!failed.status.success(), "{}", out(&failed));
     let found = server.json(&["inspect", &id]);
     assert!(found["stats"]["memory_bytes"].as_u64() > Some(0), "{found}");
+    assert!(found["stats"]["image_digest"].as_str().is_some_and(|digest| digest.starts_with("sha256:")), "{found}");
     assert!(server.volley(&["stop", &id]).status.success());
     assert_eq!(server.until_state(&id, "finished")["outcome_words"], "stopped");
     let found = server.json(&["inspect", &id]);
@@ -62,6 +69,44 @@ fn an_image_is_run_entered_measured_and_stopped() {
     let late = server.volley(&["exec", &id, "--", "true"]);
     assert!(out(&late).contains("does not run here any more"), "{}", out(&late));
     server.audit();
+}
+
+/// What the environment of a container has is for its processes alone.
+#[test]
+fn secrets_are_in_no_process_list_and_no_log() {
+    const SECRET: &str = "hunter2-is-not-for-the-list";
+    let scene = Scene::new();
+    let server = scene.server(&[]);
+    let worker = worker(&scene, &server);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // All the time, for the OCI runtime and its first process are there for a moment only.
+        let looks = scope.spawn(|| {
+            let mut found = Vec::new();
+            while !done.load(Ordering::SeqCst) {
+                for process in std::fs::read_dir("/proc").expect("there is a /proc").flatten() {
+                    let words = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+                    let words = String::from_utf8_lossy(&words).into_owned();
+                    found.extend(words.contains(SECRET).then_some(words));
+                }
+            }
+            found
+        });
+        let more = json!({ "image": busybox(), "env": { "TOKEN": SECRET }, "stop_grace": "0s" });
+        let id = format!("{}-0", server.submit(1, "test -n \"$TOKEN\" || exit 3; sleep 1000", more));
+        server.until_state(&id, "running");
+        let entered = server.volley(&["exec", &id, "--", "sh", "-c", "echo ${#TOKEN}"]);
+        assert_eq!(out(&entered).trim(), SECRET.len().to_string());
+        let failed = json!({ "image": "oci:/nowhere", "env": { "TOKEN": SECRET }, "retry": "never" });
+        server.until_state(&format!("{}-0", server.submit(1, "true", failed)), "finished");
+        assert!(server.volley(&["stop", &id]).status.success());
+        server.until_state(&id, "finished");
+        done.store(true, Ordering::SeqCst);
+        assert_eq!(looks.join().expect("it only looks"), Vec::<String>::new());
+    });
+    for process in [&worker.process, &server.process] {
+        assert!(!process.log().contains(SECRET), "{}", process.log());
+    }
 }
 
 #[test]

@@ -243,13 +243,17 @@ impl Calls {
                 Ok(Reply::Done(true))
             }
             Call::Usage(_) => {
-                let read = tokio::task::spawn_blocking(move || runtime.usage(container, attempt)).await;
-                let usage = read.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+                let read = tokio::task::spawn_blocking(move || {
+                    (runtime.usage(container, attempt), runtime.image_digest(container, attempt))
+                });
+                let (usage, image_digest) = read.await.map_err(|error| error.to_string())?;
+                let usage = usage.map_err(|error| error.to_string())?;
                 let usage = usage.ok_or("nothing is known of what it uses")?;
                 Ok(Reply::Usage(proto::Usage {
                     cpu_us: usage.cpu_us,
                     memory_bytes: usage.memory.0,
                     memory_peak_bytes: usage.memory_peak.0,
+                    image_digest,
                 }))
             }
         }

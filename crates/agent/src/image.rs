@@ -31,6 +31,11 @@ pub enum ImageError {
     /// The registry or archive does not have it.
     #[error("there is no image {0}; look for a mistake in its name or tag")]
     NotFound(String),
+    /// It is not here, and must not be fetched.
+    #[error(
+        "image {0} is not on this worker, and its spec says never to pull it; say if_not_present, or require a worker that has it"
+    )]
+    NotHere(String),
     /// The registry does not give it to us.
     #[error(
         "the registry does not give image {0} to this worker; log in (docker login), or name a file with --registry-auth"

@@ -96,6 +96,11 @@ pub trait Runtime: Send + Sync + 'static {
         Ok(None)
     }
 
+    /// The digest of the image that a container is made from.
+    fn image_digest(&self, _container: ContainerId, _attempt: u32) -> Option<String> {
+        None
+    }
+
     /// Images that are here, the one used last at the end.
     fn images(&self) -> Vec<String> {
         Vec::new()

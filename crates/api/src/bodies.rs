@@ -110,6 +110,9 @@ pub(crate) struct ContainerStats {
     pub(crate) memory_bytes: u64,
     /// The most memory that it ever had.
     pub(crate) memory_peak_bytes: u64,
+    /// The digest of the image that it is made from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) image_digest: Option<String>,
 }
 
 /// Why a container waits.

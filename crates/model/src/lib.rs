@@ -37,8 +37,8 @@ pub use provisioning::{
     Demand, MachineWorker, PoolStanding, ProvisionedMachine, Provisioning, RetireCause, ScaleLead, ScaleState, Stage,
 };
 pub use sandbox::{
-    HOST_NETWORK_ALLOWED, HOST_NETWORK_LABEL, IMAGES_TOLD_MAX, Mount, MountError, Network, RUNTIME_LABEL, RUNTIME_OCI,
-    RUNTIME_PROCESS, Sandbox, image_affinity,
+    HOST_NETWORK_ALLOWED, HOST_NETWORK_LABEL, IMAGES_TOLD_MAX, Mount, MountError, Network, PullPolicy, RUNTIME_LABEL,
+    RUNTIME_OCI, RUNTIME_PROCESS, Sandbox, image_affinity,
 };
 pub use shape::{Shape, ShapeHash};
 pub use spec::{

@@ -1,5 +1,5 @@
-//! What a container made from an image is given beside its limits: user, network, mounts. All
-//! is closed by default.
+//! What a container made from an image is given beside its limits: user, network, mounts; and
+//! when its image is pulled. All is closed by default.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,6 +18,27 @@ pub enum Network {
     Loopback,
     /// The machine's; only on workers that allow it.
     Host,
+}
+
+/// When a worker asks where an image comes from what its reference means.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PullPolicy {
+    /// When it has no image of this reference.
+    #[default]
+    IfNotPresent,
+    /// For each container: a tag may have moved. What is there already is not fetched again.
+    Always,
+    /// Never: the image must be there.
+    Never,
+}
+
+impl PullPolicy {
+    /// The default.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Something mounted into a container. Written `tmpfs:/scratch`, `tmpfs:/scratch:64Mi`, `/data/set:/mnt` or
@@ -43,7 +64,7 @@ pub enum Mount {
     },
 }
 
-/// How a container made from an image is held.
+/// How a container made from an image is held, and its image had.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Sandbox {
@@ -55,6 +76,9 @@ pub struct Sandbox {
     pub network: Network,
     /// What is mounted beside the image.
     pub mounts: Vec<Mount>,
+    /// When its image is pulled.
+    #[serde(skip_serializing_if = "PullPolicy::is_default")]
+    pub pull: PullPolicy,
 }
 
 impl Sandbox {

@@ -3,8 +3,8 @@
 
 use volley_model::{
     Attempt, Bytes, Capacity, ContainerId, CpuMilli, Epoch, GpuGrant, GpuKinds, GpuMilli, GpuRequest, GroupId, Millis,
-    Network, Nonce, OnDisconnect, OnUnplaceable, Outcome, PoolName, PoolSelector, Progress, Resources, Retry, RetryOn,
-    Sandbox, Spec, SpecHash, StopCause, SubmissionBody, ValidationError, Worker, WorkerId,
+    Network, Nonce, OnDisconnect, OnUnplaceable, Outcome, PoolName, PoolSelector, Progress, PullPolicy, Resources,
+    Retry, RetryOn, Sandbox, Spec, SpecHash, StopCause, SubmissionBody, ValidationError, Worker, WorkerId,
 };
 
 use crate::proto;
@@ -225,6 +225,12 @@ pub fn spec_from(path: &str, spec: proto::Spec) -> Checked<Spec> {
         read_only: spec.read_only,
         network: if spec.host_network { Network::Host } else { Network::Loopback },
         mounts: mounts.collect::<Checked<_>>()?,
+        pull: match spec.pull.as_str() {
+            "" | "if_not_present" => PullPolicy::IfNotPresent,
+            "always" => PullPolicy::Always,
+            "never" => PullPolicy::Never,
+            _ => return error(at("pull"), "give if_not_present, always or never"),
+        },
     };
     let gpu = spec.gpu.map(|gpu| gpu_from(&at("gpu"), gpu)).transpose()?;
     model.resources = Resources { cpu: CpuMilli(spec.cpu_milli), memory: Bytes(spec.memory_bytes), gpu };
@@ -291,6 +297,11 @@ pub fn spec_to(spec: &Spec) -> proto::Spec {
         read_only: spec.sandbox.read_only,
         host_network: spec.sandbox.network == Network::Host,
         mounts: spec.sandbox.mounts.iter().map(ToString::to_string).collect(),
+        pull: match spec.sandbox.pull {
+            PullPolicy::IfNotPresent => String::new(),
+            PullPolicy::Always => "always".to_owned(),
+            PullPolicy::Never => "never".to_owned(),
+        },
         cpu_milli: spec.resources.cpu.0,
         memory_bytes: spec.resources.memory.0,
         gpu: spec.resources.gpu.as_ref().map(gpu_to),
@@ -344,7 +355,8 @@ mod tests {
         spec.working_dir = Some("/tmp".to_owned());
         spec.image = Some("busybox".to_owned());
         let mounts = vec!["/data:/mnt:ro".parse().unwrap()];
-        spec.sandbox = Sandbox { user: Some("1".to_owned()), read_only: true, network: Network::Host, mounts };
+        let pull = PullPolicy::Never;
+        spec.sandbox = Sandbox { user: Some("1".to_owned()), read_only: true, network: Network::Host, mounts, pull };
         spec.resources = Resources { cpu: CpuMilli(1500), memory: Bytes(1 << 30), gpu: "H100:2".parse().ok() };
         spec.pool = PoolSelector::Required(PoolName::new("gpu").unwrap());
         spec.require_labels.insert("zone".to_owned(), "a".to_owned());

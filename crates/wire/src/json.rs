@@ -128,6 +128,7 @@ fn sandbox_from(fields: &mut Fields) -> Checked<Sandbox> {
         user: fields.take("user")?,
         read_only: fields.take("read_only")?.unwrap_or_default(),
         network: fields.take("network")?.unwrap_or_default(),
+        pull: fields.take("pull")?.unwrap_or_default(),
     })
 }
 
@@ -185,6 +186,7 @@ pub fn spec_to(spec: &Spec) -> Value {
         value["mounts"] = mounts.into();
         value["read_only"] = spec.sandbox.read_only.into();
         value["network"] = json!(spec.sandbox.network);
+        value["pull"] = json!(spec.sandbox.pull);
     }
     let texts = [
         ("working_dir", &spec.working_dir),
@@ -251,8 +253,13 @@ mod tests {
         assert_eq!(spec_from("spec", spec_to(&spec)).unwrap(), spec);
         spec.image = Some("busybox".to_owned());
         let mounts = ["/data:/mnt:ro", "tmpfs:/x:1Mi"].map(|mount| mount.parse().unwrap()).to_vec();
-        spec.sandbox =
-            Sandbox { user: Some("1:2".to_owned()), read_only: true, network: volley_model::Network::Host, mounts };
+        spec.sandbox = Sandbox {
+            user: Some("1:2".to_owned()),
+            read_only: true,
+            network: volley_model::Network::Host,
+            mounts,
+            pull: volley_model::PullPolicy::Always,
+        };
         assert_eq!(spec_from("spec", spec_to(&spec)).unwrap(), spec);
     }
 }

@@ -56,6 +56,11 @@ pub(super) enum Goner {
     Part(String),
 }
 
+/// The name of an image whose reference has come to mean another one.
+pub(super) fn aside(reference: &str, digest: &str) -> String {
+    format!("{reference}@{digest}")
+}
+
 /// The book of the store.
 #[derive(Debug)]
 pub(super) struct Space {
@@ -179,6 +184,27 @@ impl Space {
         self.images.insert(image.record.reference.clone(), image);
     }
 
+    /// A reference comes to mean another image: the one that it meant until now goes on by its digest, for those who use
+    /// it. Gives its record.
+    pub(super) fn set_aside(&mut self, reference: &str) -> Option<ImageRecord> {
+        let mut image = self.images.remove(reference)?;
+        let name = aside(reference, &image.record.digest);
+        let record = ImageRecord { reference: name.clone(), ..(*image.record).clone() };
+        image.record = Arc::new(record.clone());
+        if let Some(before) = self.images.insert(name.clone(), image) {
+            // The tag has come and gone before: two of the same are one.
+            if let Some(now) = self.images.get_mut(&name) {
+                now.holds += before.holds;
+            }
+            for layer in &before.record.layers {
+                if let Some(kept) = self.layers.get_mut(&layer.name) {
+                    kept.images -= 1;
+                }
+            }
+        }
+        Some(record)
+    }
+
     /// A container uses an image, if it is there.
     pub(super) fn hold(&mut self, reference: &str) -> Option<Arc<ImageRecord>> {
         let image = self.images.get_mut(reference)?;
@@ -187,7 +213,11 @@ impl Space {
     }
 
     /// It does not any more.
-    pub(super) fn release(&mut self, reference: &str, now: SystemTime) {
+    pub(super) fn release(&mut self, record: &ImageRecord, now: SystemTime) {
+        let set_aside = aside(&record.reference, &record.digest);
+        // Those who held it when it was set aside are counted there.
+        let is_aside = self.images.get(&set_aside).is_some_and(|image| image.holds > 0);
+        let reference = if is_aside { &set_aside } else { &record.reference };
         if let Some(image) = self.images.get_mut(reference) {
             image.holds = image.holds.saturating_sub(1);
             image.used_at = now;
@@ -229,9 +259,39 @@ mod tests {
         let gone = Goner::Image { reference: "new".to_owned(), layers: vec!["b".to_owned()] };
         assert_eq!(goners, [gone], "the shared layer stays");
         assert!(!space.take(20, &mut goners), "what is left is in use");
-        space.release("old", at(3));
+        space.release(&record("old", &[]), at(3));
         assert!(space.take(20, &mut goners));
         assert_eq!((space.used(), space.references().len()), (Bytes(60), 0));
+    }
+
+    #[test]
+    fn an_image_whose_tag_has_moved_stays_while_it_is_used_and_then_may_go() {
+        let mut space = Space::new(Bytes(100));
+        let of = |digest: &str, layers| ImageRecord { digest: digest.to_owned(), ..record("app:1", layers) };
+        space.add_image(of("a", &[("base", 30), ("a", 20)]), at(1));
+        let held = space.hold("app:1").unwrap();
+        assert_eq!(space.set_aside("app:1").unwrap().reference, "app:1@a");
+        space.add_image(of("b", &[("base", 30), ("b", 20)]), at(2));
+        assert!(space.has("app:1", "b") && space.has("app:1@a", "a"));
+        let mut goners = Vec::new();
+        assert!(space.take(40, &mut goners) && !space.take(20, &mut goners));
+        assert_eq!(goners, [Goner::Image { reference: "app:1".to_owned(), layers: vec!["b".to_owned()] }]);
+        space.release(&held, at(3));
+        assert!(space.take(20, &mut goners));
+        assert_eq!((space.used(), space.references().len()), (Bytes(60), 0));
+    }
+
+    #[test]
+    fn a_tag_that_moves_there_and_back_counts_its_layers_once() {
+        let mut space = Space::new(Bytes(100));
+        let of = |digest: &str| ImageRecord { digest: digest.to_owned(), ..record("app:1", &[("layer", 50)]) };
+        for digest in ["a", "b", "a", "b"] {
+            drop(space.set_aside("app:1"));
+            space.add_image(of(digest), at(1));
+        }
+        assert_eq!((space.used(), space.references().len()), (Bytes(50), 3));
+        assert!(space.take(100, &mut Vec::new()), "all of them may go");
+        assert_eq!(space.references().len(), 0);
     }
 
     #[test]

@@ -19,13 +19,13 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
 use tokio::sync::{Mutex as AsyncMutex, OnceCell, Semaphore};
-use volley_model::Bytes;
+use volley_model::{Bytes, PullPolicy};
 
 use super::archive::{digest_of, find_layout, find_saved, hex, unfold};
 use super::progress::Progress;
 use super::registry::{Pull, Registry, RegistryOptions};
 use super::source::{Blob, Found, Source};
-use super::space::{Goner, ImageRecord, LayerRecord, Space};
+use super::space::{Goner, ImageRecord, LayerRecord, Space, aside};
 use super::unpack::unpack;
 use super::{ImageConfig, ImageError, LayerError};
 
@@ -117,7 +117,7 @@ impl ImageHold {
 impl Drop for ImageHold {
     fn drop(&mut self) {
         let now = SystemTime::now();
-        locked(&self.inner.space).release(&self.record.reference, now);
+        locked(&self.inner.space).release(&self.record, now);
         // The order of use is remembered over restarts; an image that went meanwhile has none.
         let path = self.inner.record_path(&self.record.reference);
         let _ = File::options().write(true).open(path).and_then(|file| file.set_modified(now));
@@ -204,14 +204,36 @@ impl Images {
         Some(ImageHold { inner: Arc::clone(&self.inner), record })
     }
 
+    /// An image that is there already, as its reference was understood when it had this digest.
+    #[must_use]
+    pub fn hold_as_it_was(&self, reference: &str, digest: &str) -> Option<ImageHold> {
+        if digest.is_empty() || locked(&self.inner.space).has(reference, digest) {
+            return self.hold(reference);
+        }
+        self.hold(&aside(reference, digest))
+    }
+
     /// An image, pulled if it is not there; everybody who wants it meanwhile waits for the same pull.
     ///
     /// # Errors
     /// When it cannot be had; the next call tries again.
     pub async fn get(&self, reference: &str) -> Result<ImageHold, Arc<ImageError>> {
+        self.get_by(reference, PullPolicy::IfNotPresent).await
+    }
+
+    /// As [`Images::get`], when its reference is to be asked for by this policy.
+    ///
+    /// # Errors
+    /// As of [`Images::get`]; and when it is not there and must not be pulled.
+    pub async fn get_by(&self, reference: &str, policy: PullPolicy) -> Result<ImageHold, Arc<ImageError>> {
+        // A digest never means anything else.
+        let mut asked = policy != PullPolicy::Always || reference.contains("@sha256:");
         loop {
-            if let Some(hold) = self.hold(reference) {
+            if asked && let Some(hold) = self.hold(reference) {
                 return Ok(hold);
+            }
+            if policy == PullPolicy::Never {
+                return Err(Arc::new(ImageError::NotHere(reference.to_owned())));
             }
             let flight = Arc::clone(locked(&self.inner.flights).entry(reference.to_owned()).or_default());
             let pull = async { self.inner.pull(reference, &flight.progress).await.map_err(Arc::new) };
@@ -224,22 +246,24 @@ impl Images {
             }
             drop(flights);
             done?;
+            asked = true;
             if let Some(hold) = hold {
                 return Ok(hold);
             }
         }
     }
 
-    /// As [`Images::get`]; says now and then how far the pull is.
+    /// As [`Images::get_by`]; says now and then how far the pull is.
     ///
     /// # Errors
-    /// As of [`Images::get`].
+    /// As of [`Images::get_by`].
     pub async fn get_telling(
         &self,
         reference: &str,
+        policy: PullPolicy,
         tell: &(dyn Fn(String) + Send + Sync),
     ) -> Result<ImageHold, Arc<ImageError>> {
-        let get = self.get(reference);
+        let get = self.get_by(reference, policy);
         tokio::pin!(get);
         loop {
             tokio::select! {
@@ -354,7 +378,8 @@ impl Inner {
         let source = Source::parse(reference, &self.options.roots)?;
         let (found, pull, work) = self.find(reference, source).await?;
         let mut pinned = Vec::new();
-        let made = self.make(reference, found, (pull, progress), &mut pinned).await;
+        let same = locked(&self.space).has(reference, &found.digest);
+        let made = if same { Ok(()) } else { self.make(reference, found, (pull, progress), &mut pinned).await };
         let gone = locked(&self.space).unpin(&pinned);
         for name in gone {
             if let Err(error) = self.remove_layer(&name) {
@@ -435,8 +460,17 @@ impl Inner {
             unsynced_in: Some(boot()),
         };
         let (inner, noted) = (Arc::clone(self), record.clone());
-        blocking(reference, move || inner.note(&noted).map_err(inner.disk(&noted.reference))).await?;
-        locked(&self.space).add_image(record.clone(), SystemTime::now());
+        blocking(reference, move || {
+            // Under one lock: who finds the reference finds one image or the other.
+            let mut space = locked(&inner.space);
+            if let Some(before) = space.set_aside(&noted.reference) {
+                inner.note(&before).map_err(inner.disk(&noted.reference))?;
+            }
+            inner.note(&noted).map_err(inner.disk(&noted.reference))?;
+            space.add_image(noted, SystemTime::now());
+            Ok(())
+        })
+        .await?;
         // Nobody waits for the disk, and the store may be closed meanwhile.
         let (dir, inner) = (self.options.dir.clone(), Arc::downgrade(self));
         tokio::task::spawn_blocking(move || sync(&dir, &inner, record));

@@ -439,6 +439,13 @@ impl<M: Method> Runtime for Kept<M> {
         Ok(dir.launch()?.and_then(|launch| cgroup::usage(launch.how.cgroups())))
     }
 
+    fn image_digest(&self, container: ContainerId, attempt: u32) -> Option<String> {
+        match self.dir(container, attempt).launch().ok()??.how {
+            How::Oci(oci) => Some(oci.digest).filter(|digest| !digest.is_empty()),
+            How::Waiting | How::Process { .. } => None,
+        }
+    }
+
     fn images(&self) -> Vec<String> {
         self.inner.method.images()
     }

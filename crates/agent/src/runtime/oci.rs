@@ -78,6 +78,9 @@ pub struct OciLaunch {
     /// The program must be told that a container is gone; else what it leaves is removed here, which is faster.
     tell_engine: bool,
     image: String,
+    /// What the reference meant when it started; empty in records of versions that did not note it.
+    #[serde(default)]
+    pub(super) digest: String,
     layers_dir: PathBuf,
     /// Lowest first.
     layers: Vec<String>,
@@ -111,12 +114,14 @@ impl Method for Oci {
         }
         let mounts = spec.sandbox.mounts.iter().map(|mount| self.mount(mount)).collect::<Result<Vec<_>, _>>()?;
         let devices = cdi::edits(&self.options.cdi_dirs, Path::new("/dev"), &launch.gpus)?;
-        let held = self.options.images.get_telling(image, tell).await.map_err(|error| error.to_string())?;
+        let held =
+            self.options.images.get_telling(image, spec.sandbox.pull, tell).await.map_err(|error| error.to_string())?;
         let name = format!("{}.{}.{}", options.worker, launch.container, launch.attempt.number);
         let oci = OciLaunch {
             engine: self.options.engine.program().to_owned(),
             tell_engine: !self.options.engine.is_runc() || devices.has_poststop(),
             image: image.clone(),
+            digest: held.digest().to_owned(),
             layers_dir: self.options.images.layers_dir(),
             layers: held.layers(),
             config: held.config().clone(),
@@ -131,7 +136,7 @@ impl Method for Oci {
 
     fn adopt(&self, how: &How) -> Self::Held {
         match how {
-            How::Oci(oci) => self.options.images.hold(&oci.image),
+            How::Oci(oci) => self.options.images.hold_as_it_was(&oci.image, &oci.digest),
             How::Waiting | How::Process { .. } => None,
         }
     }

@@ -12,11 +12,11 @@ use std::time::Duration;
 use serde_json::json;
 use volley_agent::image::{ImageError, ImageOptions, Images, RegistryOptions};
 use volley_agent::{Happened, Launch};
-use volley_model::{ContainerId, Millis, Outcome, Progress};
+use volley_model::{ContainerId, Millis, Outcome, Progress, PullPolicy};
 
 use crate::bed::{
     ATTEMPT, Bed, CONTAINER, Containers, Kind as _, STOPPED, image_options, kept_options, launch, nothing_left,
-    oci_options,
+    oci_options, shared,
 };
 use crate::image::{Image, Layer, Pack, busybox_layer, config, digest};
 use crate::suite::life;
@@ -88,6 +88,16 @@ impl Server {
             assert_eq!(code, 201, "{answer}");
         }
         self.push_manifest(name, "v1", "application/vnd.oci.image.manifest.v1+json", &image.manifest, more);
+    }
+
+    /// An image that is told from others by one variable of its environment, and by a layer of its own.
+    fn push_version(&self, name: &str, version: &str) -> String {
+        let mut config = config();
+        config["config"] = json!({ "Env": [format!("VERSION={version}")] });
+        let own = Layer::new().file("version", version.as_bytes()).bytes();
+        let image = Image::new(config, &[(busybox_layer(), Pack::Gzip), (own, Pack::Plain)]);
+        self.push(name, &image, "");
+        digest(&image.manifest)
     }
 
     fn push_manifest(&self, name: &str, tag: &str, media: &str, manifest: &[u8], more: &str) {
@@ -183,6 +193,65 @@ async fn a_hundred_containers_of_an_image_cause_one_pull() {
     assert_eq!(proxy.blobs.load(Ordering::SeqCst), 2, "one configuration and one layer");
     drop(server);
     nothing_left(dir.path()).await;
+}
+
+/// What is asked for by `always` is what the tag means now; by `if_not_present` what it meant here at first. Whoever runs
+/// keeps what it started with, also in the worker's next life.
+#[test]
+fn a_tag_that_moves_is_followed_by_who_asks_always() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), "");
+    let first = server.push_version("app", "one");
+    let proxy = Proxy::start(server.at);
+    let flag = shared(dir.path()).join("go");
+    let waits = format!("echo $VERSION; until test -e {}; do sleep 0.01; done; cat /version", flag.display());
+    let of = |index, script: &str, pull| {
+        let mut spec = Containers::spec(dir.path(), script);
+        spec.image = Some(format!("{}/app:v1", proxy.at));
+        spec.sandbox.pull = pull;
+        Launch { container: ContainerId { index, ..CONTAINER }, ..launch(spec) }
+    };
+    life(async || {
+        let mut bed = Bed::new::<Containers>(dir.path());
+        bed.runtime.start(of(5, "true", PullPolicy::Never));
+        let refused = bed.outcome().await;
+        assert!(matches!(&refused, Outcome::Failed { reason } if reason.contains("not on this worker")), "{refused:?}");
+        bed.runtime.start(of(0, &waits, PullPolicy::IfNotPresent));
+        assert_eq!(bed.line().await, "one");
+        let second = server.push_version("app", "two");
+        for (index, pull, version, digest) in [
+            (1, PullPolicy::IfNotPresent, "one", &first),
+            (2, PullPolicy::Never, "one", &first),
+            (3, PullPolicy::Always, "two", &second),
+            (4, PullPolicy::IfNotPresent, "two", &second),
+        ] {
+            let launch = of(index, "echo $VERSION; cat /version", pull);
+            let container = launch.container;
+            bed.runtime.start(launch);
+            assert_eq!(bed.outcome().await, Outcome::Exited { code: 0, signal: None }, "{pull:?}");
+            let printed = bed.runtime.output(container, 1, false, 0, usize::MAX).unwrap().bytes;
+            assert_eq!(String::from_utf8(printed).unwrap(), format!("{version}\n{version}"), "{pull:?}");
+            assert_eq!(bed.runtime.image_digest(container, 1).as_ref(), Some(digest), "{pull:?}");
+        }
+        let fetched = proxy.blobs.load(Ordering::SeqCst);
+        bed.runtime.start(of(6, "true", PullPolicy::Always));
+        assert_eq!(bed.outcome().await, Outcome::Exited { code: 0, signal: None });
+        let again = proxy.blobs.load(Ordering::SeqCst) - fetched;
+        assert!(again <= 1, "what is there is not fetched again, but for its configuration: {again}");
+    });
+    drop(server);
+    life(async || {
+        let mut bed = Bed::new::<Containers>(dir.path());
+        let left = bed.runtime.adopt().unwrap();
+        assert!(left.iter().any(|left| left.progress == Progress::Running), "{left:?}");
+        bed.runtime.start(of(7, "true", PullPolicy::Always));
+        let down = bed.outcome().await;
+        assert!(matches!(&down, Outcome::Failed { reason } if reason.contains("could not be pulled")), "{down:?}");
+        std::fs::write(&flag, b"").unwrap();
+        assert_eq!(bed.outcome().await, Outcome::Exited { code: 0, signal: None });
+        assert_eq!(bed.printed(false), "one\none", "its files are there to the end");
+        nothing_left(dir.path()).await;
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -34,6 +34,7 @@ for_all_runtimes!(
     what_leaves_its_session_ends_with_it,
     more_memory_than_the_limit_ends_it_and_says_so,
     a_keeper_that_is_killed_is_a_loss_and_leaves_nothing_running,
+    a_keeper_that_begins_afresh_loses_nothing,
     the_next_life_adopts_what_runs_and_what_has_ended,
     an_adopted_container_can_be_stopped,
 );

@@ -169,6 +169,7 @@ pub(super) async fn stats(
             cpu_us: usage.cpu_us,
             memory_bytes: usage.memory_bytes,
             memory_peak_bytes: usage.memory_peak_bytes,
+            image_digest: usage.image_digest,
         })),
         _ => Err(unexpected()),
     }

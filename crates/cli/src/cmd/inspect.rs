@@ -63,6 +63,8 @@ fn container(found: &Value) -> Vec<(&'static str, String)> {
         ("env", pairs(&spec["env"])),
         ("working dir", text(&spec["working_dir"])),
         ("image", text(&spec["image"])),
+        ("image digest", text(&found["stats"]["image_digest"])),
+        ("pull", text(&spec["pull"])),
         ("cpu", text(&spec["resources"]["cpu"])),
         ("memory", text(&spec["resources"]["memory"])),
         ("gpu asked", text(&spec["resources"]["gpu"])),

@@ -230,7 +230,7 @@ fn check_sandbox(path: &str, spec: &mut Spec) -> Checked {
     let field = |name: &str| format!("{path}.{name}");
     let Some(image) = &spec.image else {
         if spec.sandbox != Sandbox::default() {
-            let problem = "user, read_only, network and mounts need an image: a process is not held in by them";
+            let problem = "user, read_only, network, mounts and pull need an image: a process is not held in by them";
             return Err(error(field("image"), problem));
         }
         return Ok(());

@@ -102,6 +102,7 @@ fn trial(engine: &Engine, dir: &Path) -> io::Result<Option<String>> {
         engine: engine.program().to_owned(),
         tell_engine: true,
         image: "of the trial".to_owned(),
+        digest: String::new(),
         layers_dir: PathBuf::new(),
         layers: Vec::new(),
         config: ImageConfig::default(),

@@ -1,7 +1,29 @@
 //! The flags of `volley run` for containers that are made from images.
 
-use clap::Args;
-use volley_model::{Mount, Network, Sandbox, Spec};
+use clap::{Args, ValueEnum};
+use volley_model::{Mount, Network, PullPolicy, Sandbox, Spec};
+
+/// When a worker asks the registry.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Pull {
+    /// When it has no image of this name.
+    #[default]
+    IfNotPresent,
+    /// For each container: a tag may have moved.
+    Always,
+    /// Never: the image must be there.
+    Never,
+}
+
+impl From<Pull> for PullPolicy {
+    fn from(pull: Pull) -> Self {
+        match pull {
+            Pull::IfNotPresent => PullPolicy::IfNotPresent,
+            Pull::Always => PullPolicy::Always,
+            Pull::Never => PullPolicy::Never,
+        }
+    }
+}
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Image")]
@@ -9,6 +31,9 @@ pub(super) struct SandboxFlags {
     /// Made from this image, as in busybox:1.36, registry.example.com/app@sha256:..., or oci:/path; else a process.
     #[arg(long, value_name = "IMAGE", conflicts_with = "file")]
     image: Option<String>,
+    /// When its worker asks the registry what the image is.
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN", requires = "image")]
+    pull: Pull,
     /// User in the image, as in name, name:group, 1000:1000 (default: the image's).
     #[arg(long, requires = "image")]
     user: Option<String>,
@@ -31,6 +56,7 @@ impl SandboxFlags {
             read_only: self.read_only,
             network: if self.host_network { Network::Host } else { Network::Loopback },
             mounts: self.mounts.clone(),
+            pull: self.pull.into(),
         };
     }
 }
