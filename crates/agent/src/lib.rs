@@ -5,6 +5,7 @@ mod attempts;
 mod calls;
 mod capacity;
 mod epoch_file;
+mod gpus;
 pub mod image;
 mod link;
 mod output_page;
@@ -14,7 +15,8 @@ mod worker;
 /// What a worker counts.
 pub use volley_metrics as metrics;
 
-pub use capacity::{detect, detect_gpus};
+pub use capacity::detect;
+pub use gpus::detect_gpus;
 pub use link::{GrpcLink, Inbound, Link, OpenError, Opening};
 pub use runtime::cgroup::limits_notes;
 pub use runtime::keeper;
