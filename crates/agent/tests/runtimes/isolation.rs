@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use volley_agent::Launch;
-use volley_model::{Bytes, CpuMilli, GpuGrant, GpuMilli, Mount, Network, Outcome, Spec};
+use volley_agent::{KeptOptions, Launch};
+use volley_model::{Bytes, ContainerId, CpuMilli, GpuGrant, GpuMilli, Mount, Network, Outcome, Spec};
 
-use crate::bed::{Bed, Containers, Kind as _, launch, nothing_left, run, shared, until};
+use crate::bed::{Bed, CONTAINER, Containers, Kind as _, launch, nothing_left, run, shared, until};
+use crate::suite::life;
 
 const GOOD: Outcome = Outcome::Exited { code: 0, signal: None };
 
@@ -169,6 +170,41 @@ async fn processes_are_counted() {
     assert_eq!((printed.lines().count(), printed.lines().last()), (19, Some("19")), "{said}");
     assert!(said.contains("can't fork"), "{said}");
     nothing_left(dir.path()).await;
+}
+
+/// What a container writes to its own files can fill the worker's disk: it is told so itself, and its end is known.
+#[test]
+fn a_disk_that_is_full_of_its_own_files_is_the_containers_trouble() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = dir.path().join("small");
+    std::fs::create_dir(&small).unwrap();
+    let call =
+        |args: &[&str]| assert!(std::process::Command::new(args[0]).args(&args[1..]).status().unwrap().success());
+    call(&["mount", "-t", "tmpfs", "-o", "size=8m", "none", small.to_str().unwrap()]);
+    let found = life(async || {
+        let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+        let kept = KeptOptions { state_dir: small.clone(), ..crate::bed::kept_options(dir.path()) };
+        let options = crate::bed::oci_options(kept, dir.path());
+        let mut bed =
+            Bed { runtime: std::sync::Arc::new(volley_agent::OciRuntime::new(options, sender).unwrap()), receiver };
+        let fill =
+            "dd if=/dev/zero of=/big bs=1M count=64 2>/tmp/said && exit 1; grep -q 'No space left' /tmp/said || exit 2";
+        bed.runtime.start(launch(spec(dir.path(), &format!("{fill}; rm /big; echo room; exit 5"))));
+        let first = (bed.outcome().await, bed.printed(false));
+        let second = Launch {
+            container: ContainerId { index: 1, ..CONTAINER },
+            ..launch(spec(dir.path(), &format!("{fill}; exit 6")))
+        };
+        bed.runtime.start(second);
+        (first, bed.outcome().await)
+    });
+    let left =
+        std::fs::read_dir(&small).unwrap().flatten().filter(|attempt| attempt.path().join("bundle").exists()).count();
+    call(&["umount", small.to_str().unwrap()]);
+    let exited = |code| Outcome::Exited { code, signal: None };
+    assert_eq!(found, ((exited(5), "room\n".to_owned()), exited(6)));
+    assert_eq!(left, 0);
+    life(async || nothing_left(dir.path()).await);
 }
 
 #[tokio::test]
