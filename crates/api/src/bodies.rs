@@ -628,6 +628,16 @@ pub(crate) mod schemas {
         pub(crate) env: Option<BTreeMap<String, String>>,
         pub(crate) working_dir: Option<String>,
         pub(crate) image: Option<String>,
+        /// User in the image, as in `name`, `name:group` or `1000:1000`.
+        pub(crate) user: Option<String>,
+        /// The image's files cannot be written.
+        pub(crate) read_only: Option<bool>,
+        /// `loopback` or `host`.
+        pub(crate) network: Option<String>,
+        /// As in `tmpfs:/path:64Mi` or `/host/path:/path:ro`.
+        pub(crate) mounts: Option<Vec<String>>,
+        /// `if_not_present`, `always` or `never`: when a worker asks what the image's reference means.
+        pub(crate) pull: Option<String>,
         pub(crate) resources: Option<Resources>,
         /// `any`, or `{"preferred": NAME}`, or `{"required": NAME}`.
         #[schema(value_type = Option<Object>)]

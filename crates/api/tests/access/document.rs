@@ -102,6 +102,7 @@ async fn answers_have_the_fields_that_the_document_says() {
     let mut spec = volley_model::Spec::of_command("true", &["x"]);
     (spec.working_dir, spec.image, spec.affinity) = (Some("/".into()), Some("i".into()), Some("a".into()));
     spec.max_wait = Some(volley_model::Millis(1));
+    (spec.sandbox.user, spec.sandbox.read_only) = (Some("1".into()), true);
     spec.resources.gpu = "H100:2".parse().ok();
     let written = volley_wire::json::spec_to(&spec);
     check_fields(&document, "Spec", &document["components"]["schemas"]["Spec"], &written);
