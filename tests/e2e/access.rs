@@ -17,7 +17,7 @@ struct Guarded<'a> {
 }
 
 /// An authority's certificate, and a server's with its key.
-fn certificates(scene: &Scene) -> [PathBuf; 3] {
+pub fn certificates(scene: &Scene) -> [PathBuf; 3] {
     let mut params = CertificateParams::new(Vec::new()).expect("no names");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a certificate");

@@ -6,6 +6,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
+use crate::access::certificates;
 use crate::cell::Cell;
 use crate::scene::{Scene, Server, Worker, out, until};
 
@@ -103,6 +104,43 @@ fn what_is_passed_on_has_the_callers_right_and_no_other() {
     let inside = holder.request("POST", "/volley.v1.Servers/Page", &["Content-Type: application/grpc"], b"");
     assert!(inside.headers.to_ascii_lowercase().contains("grpc-status: 16"), "{inside:?}");
     stdout(&other, &["--token", &own, "stop", "--force", &id]);
+}
+
+#[test]
+fn servers_with_tls_pass_on_to_each_other() {
+    let scene = Scene::new();
+    let [ca, cert, key] = certificates(&scene).map(|file| file.display().to_string());
+    let cell = Cell::new(&scene, &["--tokens", "--tls-cert", &cert, "--tls-key", &key, "--ca", &ca]);
+    let holder = cell.server(&[]);
+    let admin = std::fs::read_to_string(scene.path("admin.token")).expect("the first admin's").trim().to_owned();
+    let access = |server: &Server, args: &[&str]| {
+        let mut command = scene.command(args);
+        command.env("VOLLEY_SERVER", &server.url).env("VOLLEY_CA", &ca).env("VOLLEY_TOKEN", &admin);
+        command
+    };
+    let ask = |server: &Server, args: &[&str]| {
+        let ran = access(server, args).output().expect("the binary was built");
+        assert!(ran.status.success(), "{args:?}: {}", out(&ran));
+        String::from_utf8(ran.stdout).expect("text")
+    };
+    let of_worker = ask(&holder, &["token", "create", "--role", "worker", "-o", "quiet"]);
+    let flags =
+        ["worker", "-o", "json", "--name", "w", "--state", "w", "--cpu", "2", "--memory", "1Gi", "--slots", "4"];
+    let mut worker = access(&holder, &flags);
+    let _worker = scene.start({
+        worker.env("VOLLEY_TOKEN", of_worker.trim());
+        worker
+    });
+    let other = cell.server(&[]);
+    assert!(holder.url.starts_with("https://") && other.url.starts_with("https://"), "{}", other.url);
+    let words = ["-o", "json", "run", "--detach", "--", "sh", "-c", "echo mine; exec sleep 300"];
+    let made: Value = serde_json::from_str(&ask(&other, &words)).expect("JSON");
+    let id = format!("{}-0", made["group"].as_str().expect("a group"));
+    until("its output is there", || {
+        let ran = access(&other, &["logs", &id]).output().expect("the binary was built");
+        (ran.status.success() && ran.stdout == b"mine\n").then_some(())
+    });
+    ask(&other, &["stop", "--force", &id]);
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub const PACKAGES: &[Package] = &[
         name: "redis-server",
         program: "redis-server",
         needed_by: Some(
-            "volley-store: conformance; crates/cli/tests/bench.rs; volley-control: scale_race; tests/e2e/redis_drills.rs",
+            "volley-store: conformance; crates/cli/tests/bench.rs; volley-control: scale_race; tests/e2e: redis_drills, servers, deploy",
         ),
     },
     Package { name: "runc", program: "runc", needed_by: Some("volley-agent: runtimes") },

@@ -546,7 +546,8 @@ impl Control {
 
     async fn sweep_loop(self: Arc<Self>) {
         loop {
-            let swept = self.store.call(Sweep { items_max: SWEEP_ITEMS_MAX }).await;
+            let swept = self.store.call(Sweep { session: Some(self.session()), items_max: SWEEP_ITEMS_MAX }).await;
+            let left = swept.as_ref().is_ok_and(|reply| reply.left);
             let wait = match swept {
                 Ok(reply) => {
                     counted::on_sweep(&self.options.metrics.work, &reply);
@@ -564,7 +565,8 @@ impl Control {
             tokio::select! {
                 biased;
                 () = tokio::time::sleep(wait.max(Duration::from_millis(1))) => {}
-                () = self.due.notified() => {}
+                // What is due earlier is due to the one that sweeps.
+                () = self.due.notified(), if !left => {}
             }
         }
     }

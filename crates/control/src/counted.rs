@@ -72,6 +72,9 @@ fn ended(outcome: &Outcome) -> &'static str {
 
 /// What a sweep found.
 pub(crate) fn on_sweep(metrics: &WorkMetrics, reply: &SweepReply) {
+    if reply.left {
+        return;
+    }
     metrics.sweeps.add_one();
     let found = [
         ("sessions_ended", reply.sessions_ended),

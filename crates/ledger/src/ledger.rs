@@ -58,6 +58,8 @@ pub struct Ledger {
     /// The version at which capacity last grew.
     pub(crate) growth: FleetVersion,
     pub(crate) last_sweep: Option<Timestamp>,
+    /// Who has the right to sweep, and until when.
+    pub(crate) sweeper: Option<(SessionId, Timestamp)>,
     /// Events below this are pruned.
     pub(crate) events_floor: EventNumber,
     /// Now and then an event's time and number, for pruning by age.
@@ -98,6 +100,7 @@ impl Ledger {
             feed: Feed::default(),
             growth: FleetVersion::default(),
             last_sweep: None,
+            sweeper: None,
             events_floor: EventNumber(1),
             event_times: VecDeque::new(),
         }

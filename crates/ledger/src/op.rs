@@ -220,6 +220,8 @@ pub enum Schedulable {
 /// Does what time has made due: leases, expiries, retries, drains, pruning. Bounded; says if there is more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sweep {
+    /// Which server asks: while another one has the right to sweep, nothing is done. `None`: whoever has it.
+    pub session: Option<SessionId>,
     /// At most this many items.
     pub items_max: u32,
 }

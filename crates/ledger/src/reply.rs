@@ -250,6 +250,8 @@ pub struct SweepReply {
     pub work: bool,
     /// The store's time.
     pub now: Timestamp,
+    /// Another server has the right to sweep, until `due`: nothing was done.
+    pub left: bool,
 }
 
 /// Why a pool was not applied.

@@ -1,7 +1,7 @@
 //! Sweep: does what time has made due, in bounded steps.
 
 use volley_model::{
-    ContainerId, EventNumber, GroupId, Millis, OnDisconnect, Outcome, Timestamp, WorkerId, WorkerStatus,
+    ContainerId, EventNumber, GroupId, Millis, OnDisconnect, Outcome, SessionId, Timestamp, WorkerId, WorkerStatus,
 };
 
 use crate::effects::Effects;
@@ -13,6 +13,9 @@ impl Ledger {
     pub(crate) fn sweep(&mut self, op: &Sweep, out: &mut Effects) -> SweepReply {
         let mut reply = SweepReply::default();
         let max = op.items_max.max(1);
+        if let Some(until) = op.session.and_then(|session| self.left_to_another(session)) {
+            return SweepReply { due: Some(until), now: self.counters.now, left: true, ..reply };
+        }
         self.forgive_gap();
         self.sweep_sessions(&mut reply, out);
         self.sweep_leases(max, &mut reply, out);
@@ -31,6 +34,20 @@ impl Ledger {
         let tokens = self.tokens_until.first().is_some_and(|(until, _)| *until <= self.counters.now);
         reply.more = keys || tokens || self.prunable() || reply.due.is_some_and(|due| due <= self.counters.now);
         reply
+    }
+
+    /// Until when another server has the right to sweep; when none has, this one has it from now on for a while. Far
+    /// below half of a lease, so that a sweeper that dies leaves no gap.
+    fn left_to_another(&mut self, session: SessionId) -> Option<Timestamp> {
+        let now = self.counters.now;
+        let other = self
+            .sweeper
+            .filter(|(sweeper, until)| *sweeper != session && *until > now && self.sessions.contains_key(sweeper));
+        if let Some((_, until)) = other {
+            return Some(until);
+        }
+        self.sweeper = Some((session, now.after(Millis((self.half_lease().0 * 3 / 4).max(1)))));
+        None
     }
 
     /// After a gap in the clock or in sweeps, or a restart, all leases get one fresh term: an outage of the

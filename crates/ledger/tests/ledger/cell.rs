@@ -299,7 +299,7 @@ impl Cell {
     }
 
     pub fn sweep(&mut self) -> SweepReply {
-        self.call(Sweep { items_max: 1000 })
+        self.call(Sweep { session: None, items_max: 1000 })
     }
 
     /// Time goes by with a sweep each second, and heartbeats of these.

@@ -126,6 +126,7 @@ fn the_sequences_reach_every_state_and_refusal() {
         "IdTaken",
         "NameInUse",
         "Superseded",
+        "left to another",
         "TooManyWorkers",
         "SessionEnded",
         "ClaimLost",

@@ -16,10 +16,10 @@ fn what_waits_longer_than_its_max_wait_expires_in_bounded_steps() {
     let claimed = cell.claim_ids(session, 2);
     cell.later(secs(10));
     cell.call(volley_ledger::Heartbeat { session, workers: Vec::new() });
-    let reply = cell.call(Sweep { items_max: 30 });
+    let reply = cell.call(Sweep { session: None, items_max: 30 });
     assert!(reply.expired <= 30 && reply.expired >= 25, "{reply:?}");
     assert!(reply.more);
-    let second = cell.call(Sweep { items_max: 30 });
+    let second = cell.call(Sweep { session: None, items_max: 30 });
     assert_eq!(reply.expired + second.expired, 48, "the claimed two are in a turn");
     assert!(!second.more);
     assert_eq!(cell.outcome(ContainerId { group, index: 49 }), Some(Outcome::Expired));
@@ -118,7 +118,7 @@ fn finished_containers_are_pruned_by_count_and_by_age() {
     let group = cell.submit(&spec(), 8);
     let kept = cell.submit(&spec(), 1);
     cell.stop(StopTarget::Group(group), false);
-    let reply = cell.call(Sweep { items_max: 2 });
+    let reply = cell.call(Sweep { session: None, items_max: 2 });
     assert_eq!((reply.pruned, reply.more), (2, true));
     assert_eq!(cell.sweep().pruned, 1);
     assert_eq!(cell.disk.finished.len(), 5);

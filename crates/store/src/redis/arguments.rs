@@ -335,6 +335,10 @@ pub(super) fn heartbeat(session: SessionId, workers: &[(WorkerId, Nonce, Epoch)]
 }
 
 pub(super) fn sweep(op: &Sweep, renewed_until: i64, stay: u64, arguments: &mut Arguments) {
+    match op.session {
+        Some(session) => arguments.hex(session.0),
+        None => arguments.text(""),
+    };
     arguments.number(op.items_max.into()).text(renewed_until).number(stay);
 }
 

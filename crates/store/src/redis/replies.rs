@@ -365,6 +365,7 @@ pub(super) fn sweep(items: &mut Items) -> Result<SweepReply, Malformed> {
         due: time_maybe(items.signed()?),
         work: items.flag()?,
         now: Timestamp(items.number()?),
+        left: items.flag()?,
     })
 }
 

@@ -87,7 +87,7 @@ impl Bench {
     }
 
     pub fn sweep(&mut self) -> SweepReply {
-        self.call(Sweep { items_max: 1000 })
+        self.call(Sweep { session: None, items_max: 1000 })
     }
 
     /// A new session: an old one may have ended with the store's process.

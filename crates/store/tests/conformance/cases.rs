@@ -33,7 +33,7 @@ macro_rules! cases {
             a_machine_is_given_up_when_empty, a_machine_that_never_registers_is_destroyed,
             a_failing_pool_waits_and_is_quarantined, an_owner_ends_a_quarantine,
             a_worker_that_eats_containers_is_cordoned, tells_exact_demand);
-        cases!($open, time: loses_a_silent_worker, forgives_a_gap, expires_what_waits, prunes_by_count,
+        cases!($open, time: loses_a_silent_worker, forgives_a_gap, one_server_sweeps, expires_what_waits, prunes_by_count,
             ends_silent_sessions);
         cases!($open, access: bounds_a_tenants_backlog, keeps_tokens);
         cases!($open, reads: finds_by_prefix, lists_in_pages, records_every_transition, takes_in_order);

@@ -105,9 +105,9 @@ async fn a_fleet_is_loaded_whole_and_changes_come_with_more() {
 async fn after_a_gap_every_lease_is_renewed_before_any_can_end() {
     let server = RedisServer::start(&[]);
     let cell = Cell::open(&server).await;
-    cell.store.call(Sweep { items_max: 100 }).await.unwrap();
+    cell.store.call(Sweep { session: None, items_max: 100 }).await.unwrap();
     cell.now.fetch_add(3_600_000, Ordering::SeqCst);
-    let swept = cell.store.call(Sweep { items_max: 100 }).await.unwrap();
+    let swept = cell.store.call(Sweep { session: None, items_max: 100 }).await.unwrap();
     assert_eq!((swept.workers_lost.len(), swept.sessions_ended), (0, 0), "an outage kills nobody");
     let beat = Heartbeat { session: SESSION, workers: cell.epochs.clone() };
     let beaten = cell.store.call(beat).await.unwrap();
@@ -117,7 +117,7 @@ async fn after_a_gap_every_lease_is_renewed_before_any_can_end() {
     for _ in 0..30 {
         cell.now.fetch_add(5_000, Ordering::SeqCst);
         while {
-            let swept = cell.store.call(Sweep { items_max: 100 }).await.unwrap();
+            let swept = cell.store.call(Sweep { session: None, items_max: 100 }).await.unwrap();
             assert!(swept.workers_lost.len() <= 3, "{swept:?}");
             lost += swept.workers_lost.len();
             swept.more

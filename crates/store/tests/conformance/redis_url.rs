@@ -120,7 +120,7 @@ async fn a_cell_is_reached_by_user_and_password_and_neither_is_shown() {
     store.load_scripts().await.expect("it may");
     accept(&store, 1).await;
     assert_eq!(accepted(&store).await, 3);
-    store.call(Sweep { items_max: 10 }).await.expect("it may");
+    store.call(Sweep { session: None, items_max: 10 }).await.expect("it may");
     let wrong = refusal(with("volley", "s3cret@2")).await;
     assert!(wrong.contains("authentication"), "{wrong}");
     let free = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("it is bound");

@@ -134,7 +134,7 @@ impl Driver {
                 assert!(verdicts == [Verdict::Keep] || self.finished(container).await, "{progress:?}");
             }
         }
-        self.call(Sweep { items_max: 10 }).await;
+        self.call(Sweep { session: None, items_max: 10 }).await;
         let target = StopTarget::Group(GroupId(99));
         assert!(self.call(Stop { target, tenant: None, force: false }).await.is_err());
     }

@@ -181,7 +181,7 @@ impl World {
         let beat = self.call(Heartbeat { session, workers });
         assert!(beat.session_alive && beat.workers.iter().all(|alive| *alive), "everyone is well: {beat:?}");
         self.told(heed);
-        let reply = self.call(Sweep { items_max: 20 });
+        let reply = self.call(Sweep { session: None, items_max: 20 });
         self.told(heed);
         heed.due = reply.due;
         !self.cell.last.events.is_empty() || reply.sessions_ended > 0 || reply.more

@@ -123,7 +123,7 @@ impl World {
         self.open_quarantined();
         self.end_machines();
         for _ in 0..2_000 {
-            if !self.cell.call(Sweep { items_max: 10 }).more {
+            if !self.cell.call(Sweep { session: None, items_max: 10 }).more {
                 self.on_restart();
                 return;
             }
@@ -163,7 +163,10 @@ impl World {
             Step::Scale(what) => self.on_scale(*what),
             Step::Register { machine, session, kind } => self.on_register(*machine, *session, *kind),
             Step::Sweep { items_max } => {
-                let reply = self.call(Sweep { items_max: u32::from(*items_max) });
+                // Some say who they are, and may find that another one sweeps.
+                let session = items_max.is_multiple_of(2).then(|| self.session(*items_max)).flatten();
+                let reply = self.call(Sweep { session, items_max: u32::from(*items_max) });
+                self.count(if reply.left { "left to another" } else { "swept" });
                 self.count(if reply.pruned > 0 { "pruned" } else { "swept" });
                 self.count(if reply.sessions_ended > 0 { "session ended" } else { "swept" });
                 assert!(reply.pruned <= u32::from(*items_max) && reply.expired <= 2 * u32::from(*items_max));

@@ -23,7 +23,7 @@ impl World {
             if beating {
                 self.beat(false);
             }
-            let reply = self.call(Sweep { items_max: 50 });
+            let reply = self.call(Sweep { session: None, items_max: 50 });
             self.cell.check();
             self.count_events();
             self.count(if reply.sessions_ended > 0 { "session ended" } else { "swept" });

@@ -10,7 +10,7 @@ local P = sub(KEYS[1], 1, -5)
 
 local META = { 'now', 'accepted', 'finished', 'pruned', 'next_arrival', 'version', 'last_event', 'growth', 'last_sweep',
   'events_floor', 'event_mark', 'ready', 'waiting', 'claimed', 'assigned', 'starting', 'running', 'stopping', 'floor',
-  'moves', 'lead_term', 'lead_until' }
+  'moves', 'lead_term', 'lead_until', 'sweep_until' }
 local m, before = {}, {}
 do
   local values = call('HMGET', KEYS[1], unpack(META))

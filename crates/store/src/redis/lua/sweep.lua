@@ -1,9 +1,23 @@
 -- Does what time has made due: leases, expiries, retries, drains, holds, keys, pruning.
 --
--- ARGV     items at most, time up to which leases are renewed after a gap (-1: none begun), leases seen that stay
+-- ARGV     session or '', items at most, time up to which leases are renewed after a gap (-1: none begun), leases seen
+--          that stay
 -- Reply    { 'renewing', time, leases that stay } when there are more leases to renew: call again with these; else
---          { sessions ended, workers lost, expired, ready, pruned, more, due (-1: nothing), work, now }
+--          { sessions ended, workers lost, expired, ready, pruned, more, due (-1: nothing), work, now, left }
 
+do
+  -- While another server has the right to sweep, nothing is done. Its term is far below half of a lease, so that one that
+  -- dies leaves no gap.
+  local session = arg()
+  if session ~= '' then
+    local sweeper = call('GET', P .. 'sweeper')
+    if sweeper and sweeper ~= session and m.sweep_until > m.now and call('ZSCORE', SESSIONS, sweeper) then
+      return done({ 0, {}, 0, 0, 0, 0, m.sweep_until, 0, m.now, 1 })
+    end
+    if sweeper ~= session then call('SET', P .. 'sweeper', session) end
+    m.sweep_until = m.now + max(math.floor(HALF_LEASE * 3 / 4), 1)
+  end
+end
 local items_max, renewed_until, stay = min(max(number(), 1), OPT.script_items_max), number(), number()
 -- A worker's attempts count too: what is left is the next call's.
 local work = 0
@@ -207,4 +221,5 @@ local keys = call('ZRANGE', P .. 'keys_until', '-inf', m.now, 'BYSCORE', 'LIMIT'
 local tokens = call('ZRANGE', P .. 'tokens_until', '-inf', m.now, 'BYSCORE', 'LIMIT', 0, 1)
 local more = keys[1] or tokens[1] or prunable() or (next_due >= 0 and next_due <= m.now)
 local to_do = m.ready > 0 or any_stale()
-return done({ sessions_ended, workers_lost, expired, ready, pruned, more and 1 or 0, next_due, to_do and 1 or 0, m.now })
+return done({ sessions_ended, workers_lost, expired, ready, pruned, more and 1 or 0, next_due, to_do and 1 or 0, m.now,
+  0 })

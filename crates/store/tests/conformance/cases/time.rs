@@ -1,6 +1,6 @@
 //! What time makes due: leases, expiries, pruning.
 
-use volley_ledger::{LedgerOptions, Progress};
+use volley_ledger::{CloseSession, LedgerOptions, Progress, Sweep};
 use volley_model::{ContainerState, Outcome, Retry, WorkerStatus};
 
 use super::{Open, bench};
@@ -37,6 +37,25 @@ pub fn forgives_a_gap(open: Open) {
     bench.later(secs(3_000));
     assert!(bench.sweep().workers_lost.is_empty(), "an outage of the control plane kills nothing");
     assert_eq!(bench.worker(&agent).view.status, WorkerStatus::Ready);
+}
+
+pub fn one_server_sweeps(open: Open) {
+    let mut bench = bench(open);
+    let (one, other) = (bench.session(), bench.session());
+    let sweep = |bench: &mut Bench, session| bench.call(Sweep { session: Some(session), items_max: 10 });
+    assert!(!sweep(&mut bench, one).left);
+    let left = sweep(&mut bench, other);
+    if !left.left {
+        // A store that was opened again has no sessions: nobody has the right.
+        return;
+    }
+    assert!(left.due.is_some_and(|due| due > left.now), "until then it is the first one's: {left:?}");
+    assert!(!sweep(&mut bench, one).left, "whoever has it goes on");
+    bench.later(secs(6));
+    assert!(!sweep(&mut bench, other).left, "it ends by itself, before a gap in sweeps is an outage");
+    assert!(sweep(&mut bench, one).left);
+    bench.call(CloseSession { session: other });
+    assert!(!sweep(&mut bench, one).left, "and with its session");
 }
 
 pub fn expires_what_waits(open: Open) {
