@@ -153,3 +153,26 @@ fn limits(options: &LedgerOptions, items_max: u32) -> String {
     let limits: Vec<String> = limits.iter().map(|(name, limit)| format!("{name} = {limit}")).collect();
     format!("local OPT = {{ {} }}\n", limits.join(", "))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCS: &str = include_str!("../../../../docs/redis.md");
+
+    #[test]
+    fn every_key_that_scripts_name_is_in_the_docs() {
+        let mut keys = 0;
+        for (name, _, own) in ALL {
+            for piece in own.iter().chain(WRITES) {
+                for rest in piece.split("P .. '").skip(1) {
+                    let key = rest.split(['\'', ':']).next().unwrap_or_default();
+                    let told = DOCS.contains(&format!("`{key}`")) || DOCS.contains(&format!("`{key}:"));
+                    assert!(told, "{name:?} names a key that docs/redis.md does not: {key}");
+                    keys += 1;
+                }
+            }
+        }
+        assert!(keys > 100, "they are found: {keys}");
+    }
+}
