@@ -125,9 +125,10 @@ impl Capture {
         Self { pipe: pipe.map(File::from), log, failed: false }
     }
 
-    /// Reads what is there. A pipe at its end is closed.
-    fn read(&mut self, buffer: &mut [u8]) {
+    /// Reads what is there. A pipe at its end is closed. The buffer comes with the first output: many print nothing.
+    fn read(&mut self, buffer: &mut Vec<u8>) {
         let Some(pipe) = &mut self.pipe else { return };
+        buffer.resize(READ_BYTES, 0);
         match pipe.read(buffer) {
             Ok(read @ 1..) => {
                 if let Err(error) = self.log.append(&buffer[..read])
@@ -221,7 +222,7 @@ impl<'a> Kept<'a> {
     }
 
     fn keep(mut self) -> io::Result<Outcome> {
-        let mut buffer = vec![0; READ_BYTES];
+        let mut buffer = Vec::new();
         loop {
             let wait = self.on_time();
             let ready = self.wait(true, wait)?;
@@ -288,7 +289,7 @@ impl<'a> Kept<'a> {
     }
 
     /// Reads what is left in the pipes.
-    fn drain(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+    fn drain(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
         let until = Instant::now() + DRAIN_WAIT;
         while self.streams.iter().any(|stream| stream.pipe.is_some()) {
             let wait = until.saturating_duration_since(Instant::now());
