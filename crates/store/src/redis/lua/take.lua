@@ -3,20 +3,18 @@
 -- ARGV     number of workers, for each: worker, stream, after, messages at most
 -- Reply    { for each that was looked at: flat number, container, record (packed); specs (flat: hash, body) }
 
-local asked, names = {}, {}
-for i = 1, number() do
-  asked[i] = { arg(), arg(), arg(), number() }
-  names[i] = asked[i][1]
-end
-local records = #names > 0 and call('HMGET', P .. 'workers', unpack(names)) or {}
+local asked = {}
+for i = 1, number() do asked[i] = { arg(), arg(), arg(), number() } end
 local taken, work, of_group = {}, 0, {}
 for i, from in ipairs(asked) do
   if work >= OPT.script_items_max then break end
   local worker, stream, after, count = unpack(from)
-  local record, deliveries = records[i] and unpacked(records[i]), {}
+  local deliveries = {}
+  local found = call('ZRANGE', P .. 'outbox:' .. worker, '(' .. after, '+inf', 'BYSCORE', 'LIMIT', 0, count, 'WITHSCORES')
+  -- Most of those that are asked for have nothing: whose stream it is matters only where there is something.
+  local raw = found[1] and call('HGET', P .. 'workers', worker)
+  local record = raw and unpacked(raw)
   if record and record[21] ~= '' and record[22] == stream then
-    local found = call('ZRANGE', P .. 'outbox:' .. worker, '(' .. after, '+inf', 'BYSCORE', 'LIMIT', 0, count,
-      'WITHSCORES')
     for j = 1, #found, 2 do
       local cid, n = found[j], #deliveries
       deliveries[n + 1], deliveries[n + 2], deliveries[n + 3] = tonumber(found[j + 1]), cid, ''
