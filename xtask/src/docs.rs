@@ -1,8 +1,9 @@
 //! `cargo xtask docs`: pages that are made from the code, and the rule that they are up to date.
 
 use std::path::Path;
+use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::limits;
 use crate::tidy::Tree;
@@ -25,5 +26,16 @@ pub fn write(root: &Path) -> Result<()> {
         std::fs::write(root.join(path), page()).with_context(|| format!("cannot write {path}"))?;
         println!("wrote {path}");
     }
+    write_references(root)
+}
+
+/// The pages of commands and routes are written by the tests that hold them, which know both.
+fn write_references(root: &Path) -> Result<()> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["test", "--quiet", "--package", "volley-cli", "--bin", "volley", "--package", "volley-api", "--lib"]);
+    cargo.args(["--", "the_reference_of_"]).env("VOLLEY_WRITE_DOCS", "1").current_dir(root);
+    let status = cargo.status().context("cannot run cargo")?;
+    ensure!(status.success(), "the references of commands and routes were not written");
+    println!("wrote docs/reference-cli.md and docs/reference-api.md");
     Ok(())
 }

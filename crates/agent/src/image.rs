@@ -102,6 +102,18 @@ pub(crate) enum LayerError {
 }
 
 impl ImageError {
+    /// What became of a pull, as metrics name it.
+    pub(crate) fn result(&self) -> &'static str {
+        match self {
+            Self::NotFound(_) | Self::NotHere(_) => "not_found",
+            Self::NotAllowed(_) => "denied",
+            Self::Broken { .. } => "broken",
+            Self::NoSpace { .. } => "no_space",
+            Self::Unreachable { .. } => "unreachable",
+            Self::Reference { .. } | Self::Architecture { .. } | Self::Disk { .. } => "failed",
+        }
+    }
+
     pub(crate) fn disk(reference: &str, dir: &std::path::Path, source: io::Error) -> Self {
         let reference = reference.to_owned();
         if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {

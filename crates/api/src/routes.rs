@@ -9,6 +9,8 @@ mod exec;
 mod explain;
 mod parameters;
 mod pools;
+#[cfg(test)]
+mod reference;
 mod workers;
 
 use std::sync::Arc;

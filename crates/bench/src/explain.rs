@@ -15,7 +15,7 @@ use volley_model::{
     Bytes, Capacity, CpuMilli, GroupId, Millis, Nonce, PoolName, Run, SessionId, Spec, Submission, TenantName, Worker,
     WorkerId,
 };
-use volley_sim::{Guess, expected_starts};
+use volley_sim::{Basis, Guess, expected_starts};
 use volley_store::StoreExt;
 use volley_store::embedded::{EmbeddedOptions, EmbeddedStore};
 use volley_wire::access::ServerAccess;
@@ -71,6 +71,9 @@ pub struct ExplainRun {
     pub too_early_percent: f64,
     /// Half of those told were off by less.
     pub off_ms_median: f64,
+    /// The same by what it was told from.
+    #[serde(default)]
+    pub by_basis: Vec<ByBasis>,
     /// Containers that waited at the real server.
     pub containers: u32,
     /// Distinct shapes among them.
@@ -89,6 +92,39 @@ pub struct ExplainRun {
     pub overview_ms: Spread,
 }
 
+/// Expected starts that were told from one basis.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ByBasis {
+    /// Its name.
+    pub basis: String,
+    /// How many were told from it.
+    pub told: u64,
+    /// As of [`ExplainRun::near_percent`].
+    pub near_percent: f64,
+    /// As of [`ExplainRun::too_early_percent`].
+    pub too_early_percent: f64,
+}
+
+impl ByBasis {
+    fn all(told: &[Guess]) -> Vec<Self> {
+        let of = |basis: Basis| {
+            let guesses: Vec<&Guess> = told.iter().filter(|guess| guess.basis == basis).collect();
+            (!guesses.is_empty()).then(|| Self {
+                basis: basis.name().to_owned(),
+                told: guesses.len() as u64,
+                near_percent: percent(guesses.iter().copied(), Guess::is_near),
+                too_early_percent: percent(guesses.iter().copied(), Guess::is_too_early),
+            })
+        };
+        Basis::ALL.into_iter().filter_map(of).collect()
+    }
+}
+
+fn percent<'g>(guesses: impl ExactSizeIterator<Item = &'g Guess>, of: fn(&Guess) -> bool) -> f64 {
+    let all = guesses.len().max(1);
+    (guesses.filter(|guess| of(guess)).count() as f64 * 1_000.0 / all as f64).round() / 10.0
+}
+
 impl std::fmt::Display for ExplainRun {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { seeds, containers, shapes, workers, pools, .. } = self;
@@ -103,6 +139,7 @@ impl ExplainRun {
         "told",
         "unknown",
         "near %",
+        "by basis",
         "too early %",
         "off ms",
         "waiting",
@@ -117,12 +154,15 @@ impl ExplainRun {
     /// As a row of a table.
     #[must_use]
     pub fn cells(&self) -> Vec<String> {
+        let by_basis = self.by_basis.iter().map(|by| format!("{} {:.1} of {}", by.basis, by.near_percent, by.told));
+        let by_basis: Vec<String> = by_basis.collect();
         let spread = |spread: Spread| format!("{:.1} ({:.1} to {:.1})", spread.median, spread.min, spread.max);
         vec![
             self.seeds.to_string(),
             self.told.to_string(),
             self.unknown.to_string(),
             format!("{:.1}", self.near_percent),
+            by_basis.join(", "),
             format!("{:.1}", self.too_early_percent),
             format!("{:.0}", self.off_ms_median),
             self.containers.to_string(),
@@ -156,17 +196,14 @@ pub async fn explain(options: &ExplainBench, programs: &dyn Programs) -> Result<
     let simulated = tokio::task::spawn_blocking(move || simulated(first, seeds)).await;
     let (told, unknown) = simulated.map_err(|error| failed("the simulation")(error.to_string()))??;
     let off: Vec<f64> = told.iter().map(|guess| guess.said.0.abs_diff(guess.was.0) as f64).collect();
-    let percent = |of: fn(&Guess) -> bool| {
-        let count = told.iter().filter(|guess| of(guess)).count();
-        (count as f64 * 1_000.0 / told.len().max(1) as f64).round() / 10.0
-    };
     let asked = asked(options, programs).await?;
     let run = ExplainRun {
         seeds,
         told: told.len() as u64,
         unknown,
-        near_percent: percent(Guess::is_near),
-        too_early_percent: percent(Guess::is_too_early),
+        near_percent: percent(told.iter(), Guess::is_near),
+        too_early_percent: percent(told.iter(), Guess::is_too_early),
+        by_basis: ByBasis::all(&told),
         off_ms_median: if off.is_empty() { 0.0 } else { Spread::of(&off).median },
         containers: options.containers,
         shapes: options.shapes,

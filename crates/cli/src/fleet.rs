@@ -33,8 +33,9 @@ impl Fleet {
     /// No workers yet.
     pub fn new(access: &ServerAccess, runtimes: Runtimes) -> Self {
         let (shutdown, attached) = (watch::channel(0).0, mpsc::unbounded_channel());
-        let access = access.clone();
-        Self { access, runtimes, tasks: JoinSet::new(), metrics: Arc::default(), shutdown, attached }
+        let (access, metrics) = (access.clone(), Arc::<WorkerMetrics>::default());
+        runtimes.measured_by(&metrics);
+        Self { access, runtimes, tasks: JoinSet::new(), metrics, shutdown, attached }
     }
 
     /// Starts a worker that keeps its containers' directories and output in a folder.

@@ -5,6 +5,8 @@ mod cmd;
 mod command_error;
 mod fleet;
 mod output;
+#[cfg(test)]
+mod reference;
 mod runtime_flags;
 mod server;
 mod settings;

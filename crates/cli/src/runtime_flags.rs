@@ -7,6 +7,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use tokio::sync::mpsc;
 use volley_agent::image::{ImageOptions, Images, RegistryOptions};
+use volley_agent::metrics::WorkerMetrics;
 use volley_agent::{
     Engine, Happened, KeptOptions, OciOptions, OciRuntime, PIDS_MAX, ProcessRuntime, Runtime as AgentRuntime,
 };
@@ -138,6 +139,13 @@ impl Runtimes {
                     set(HOST_NETWORK_LABEL, HOST_NETWORK_ALLOWED);
                 }
             }
+        }
+    }
+
+    /// What it does is counted there.
+    pub fn measured_by(&self, metrics: &WorkerMetrics) {
+        if let Runtimes::Oci(oci) = self {
+            oci.images.measured_by(&metrics.images);
         }
     }
 

@@ -10,6 +10,8 @@ mod details;
 mod drain_rate;
 mod error;
 mod expected;
+mod foreseen;
+mod observed;
 mod options;
 mod outlook;
 mod random;

@@ -208,7 +208,8 @@ impl Control {
         self.turns.on_commit(placed, refused, times);
         if placed > 0 {
             let (claimed, committed) = (memory.claimed_at, reply.now);
-            self.turn_log.note(Turned { claimed, committed, placed: placed as u32 });
+            let (claim, plan) = (times.claim, times.plan);
+            self.turn_log.note(Turned { claimed, committed, placed: placed as u32, claim, plan });
         }
         self.drain_rate.placed(placed as u64);
         metrics.turns.add_one([if placed > 0 { "placed" } else { "idle" }]);

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use volley_model::Timestamp;
 
@@ -18,6 +19,10 @@ pub struct Turned {
     pub committed: Timestamp,
     /// Containers that it placed.
     pub placed: u32,
+    /// From the claim to its answer, which is at `claimed`.
+    pub claim: Duration,
+    /// From there until the plan was made; the commit is the rest.
+    pub plan: Duration,
 }
 
 /// The last turns, in order of time.
@@ -48,7 +53,11 @@ mod tests {
     #[test]
     fn a_turn_is_found_by_its_commit_while_it_is_remembered() {
         let log = TurnLog::default();
-        let turn = |number: u64| Turned { claimed: Timestamp(number), committed: Timestamp(number + 5), placed: 1 };
+        let (claim, plan) = (Duration::ZERO, Duration::ZERO);
+        let turn = |number: u64| {
+            let (claimed, committed) = (Timestamp(number), Timestamp(number + 5));
+            Turned { claimed, committed, placed: 1, claim, plan }
+        };
         for number in 0..2 * TURNS_MAX as u64 {
             log.note(turn(10 * number));
         }

@@ -4,106 +4,45 @@
 use std::collections::BTreeMap;
 
 use volley_engine::FleetView;
-use volley_ledger::{Ahead, Answer, EventKind, Overview, Query};
+use volley_ledger::{Ahead, Overview};
 use volley_model::{
-    Capacity, ContainerId, ContainerState, EventNumber, Expected, Free, GPU_WHOLE, GpuKinds, Millis, Pool, PoolName,
-    Resources, Shape, ShapeHash, WorkerStatus, feasible,
+    Capacity, Expected, Free, GPU_WHOLE, GpuKinds, Millis, Pool, PoolName, Resources, Shape, WorkerStatus, feasible,
 };
 
+use crate::Control;
+use crate::observed::Observed;
 use crate::rates::Lane;
-use crate::{Control, ControlError};
 
-/// Events that are looked back at.
-const EVENTS_BACK: u64 = 2_000;
-/// Ends that are looked at: each is a read.
-const ENDS_MAX: usize = 64;
-/// Fewer say nothing.
-const ENDS_MIN: usize = 5;
-/// Behind every event there will be; no store counts further.
-const END: EventNumber = EventNumber(u64::MAX >> 1);
 /// Parts of a fleet are counted in billionths.
 const WHOLE: u128 = 1_000_000_000;
 
-/// How long containers held their room lately.
-struct Spans {
-    by_shape: BTreeMap<ShapeHash, Millis>,
-    all: Millis,
-}
-
-impl Spans {
-    fn of(&self, shape: ShapeHash) -> Millis {
-        self.by_shape.get(&shape).copied().unwrap_or(self.all)
-    }
-}
-
 impl Control {
-    /// When a container is expected to start by the work in front of it; `None` when too little ended lately to tell.
-    pub(crate) async fn expected_by_work(
+    /// When a container is expected to start by the work in front of it; `None` when nothing could run it.
+    pub(crate) fn expected_by_work(
         &self,
+        observed: &Observed,
         shape: &Shape,
         ahead: &Ahead,
         view: &FleetView,
         overview: &Overview,
-    ) -> Result<Option<Expected>, ControlError> {
+    ) -> Option<Expected> {
         let room = Room::of(view, shape);
         if room.workers == 0 {
-            return Ok(None);
+            return None;
         }
-        let Some(spans) = self.spans().await? else { return Ok(None) };
         let lane = Lane::of(shape);
         let mut in_front = ahead.same_shape;
         // Itself, too: its room has to come free.
-        let mut work = room.work(&shape.resources, spans.of(ahead.shape)) * (u128::from(ahead.same_shape) + 1);
+        let mut work = room.work(&shape.resources, observed.mean(ahead.shape)) * (u128::from(ahead.same_shape) + 1);
         for (hash, count) in &ahead.others {
             let other = overview.backlog.iter().find(|other| other.hash == *hash);
             let Some(other) = other.filter(|other| Lane::of(&other.shape) == lane) else { continue };
             in_front = in_front.saturating_add(*count);
-            work = work.saturating_add(room.work(&other.shape.resources, spans.of(*hash)) * u128::from(*count));
+            work = work.saturating_add(room.work(&other.shape.resources, observed.mean(*hash)) * u128::from(*count));
         }
         let after = work / room.used.max(WHOLE / 2);
         let after = Millis(u64::try_from(after).unwrap_or(u64::MAX));
-        Ok(Some(Expected::Work { after, ahead: in_front, usual: spans.of(ahead.shape) }))
-    }
-
-    /// What ended lately, and how long it had held its room.
-    async fn spans(&self) -> Result<Option<Spans>, ControlError> {
-        let last = self.page(END, 1).await?.last;
-        let (mut after, mut ended) = (EventNumber(last.0.saturating_sub(EVENTS_BACK)), Vec::new());
-        loop {
-            let page = self.page(after, 1_000).await?;
-            let finished = page.events.iter().filter_map(|event| match event.kind {
-                EventKind::Container { container, state: ContainerState::Finished, attempt: 1.., .. } => {
-                    Some(container)
-                }
-                _ => None,
-            });
-            ended.extend(finished);
-            if page.seen <= after {
-                break;
-            }
-            after = page.seen;
-        }
-        // Spread over all of them.
-        let step = ended.len().div_ceil(ENDS_MAX).max(1);
-        let mut sums: BTreeMap<ShapeHash, (u64, u64)> = BTreeMap::new();
-        for id in ended.iter().step_by(step) {
-            if let Some((shape, held)) = self.held(*id).await? {
-                let (sum, count) = sums.entry(shape).or_default();
-                (*sum, *count) = (*sum + held.0, *count + 1);
-            }
-        }
-        let (sum, count) = sums.values().fold((0, 0), |(sum, count), one| (sum + one.0, count + one.1));
-        if count < ENDS_MIN as u64 {
-            return Ok(None);
-        }
-        let by_shape = sums.iter().map(|(shape, (sum, count))| (*shape, Millis(sum / count))).collect();
-        Ok(Some(Spans { by_shape, all: Millis(sum / count) }))
-    }
-
-    async fn held(&self, id: ContainerId) -> Result<Option<(ShapeHash, Millis)>, ControlError> {
-        let Answer::Container(Some(record)) = self.read(Query::Container(id, None)).await? else { return Ok(None) };
-        let span = record.assigned_at.zip(record.finished_at).map(|(assigned, finished)| finished.since(assigned));
-        Ok(span.map(|span| (Shape::of(&record.tenant, &record.spec).hash(), span)))
+        Some(Expected::Work { after, ahead: in_front, usual: observed.mean(ahead.shape) })
     }
 }
 

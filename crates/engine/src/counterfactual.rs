@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use volley_model::{
     BlockedShape, Bytes, Change, ClaimNumber, Claimed, ContainerId, CpuMilli, Epoch, FleetChanges, GPU_WHOLE, GpuKinds,
-    GroupId, Millis, Nonce, PoolName, PoolSelector, Resources, Revision, Score, SessionId, Shape, ShapeHash, Timestamp,
-    Worker, WorkerId, WorkerStatus, WorkerView, feasible,
+    GroupId, MORE_WORKERS_EXACT, Millis, Nonce, PoolName, PoolSelector, Resources, Revision, Score, SessionId, Shape,
+    ShapeHash, Timestamp, Worker, WorkerId, WorkerStatus, WorkerView, feasible,
 };
 
 use crate::plan::KEPT_MAX;
@@ -22,8 +22,6 @@ use crate::{FleetView, PlanInput, plan};
 pub const CHANGES_MAX: usize = 3;
 /// More workers than this are no small change.
 pub const MORE_WORKERS_MAX: u32 = 1_000;
-/// So many are tried one by one.
-const ONE_BY_ONE: u32 = 32;
 /// Candidates of a kind that are held against the planner.
 const TRIES_MAX: usize = 8;
 
@@ -307,9 +305,9 @@ fn offers(index: &Index, shape: &Shape) -> Vec<(PoolName, Worker)> {
 /// in front worse; so small numbers are tried one by one, and only large ones by halving.
 fn more_workers(view: &FleetView, question: &Question<'_>, pool: PoolName, like: &Worker) -> Option<Counterfactual> {
     let mut more = More { view: view.clone(), like, count: 0 };
-    let enough = match (1..=ONE_BY_ONE).find(|count| more.serve(*count, question)) {
+    let enough = match (1..=MORE_WORKERS_EXACT).find(|count| more.serve(*count, question)) {
         Some(count) => count,
-        None => more.fewest_above(ONE_BY_ONE, question)?,
+        None => more.fewest_above(MORE_WORKERS_EXACT, question)?,
     };
     let (capacity, labels) = (like.capacity.clone(), like.labels.clone());
     Some(Counterfactual { change: Change::MoreWorkers { pool, count: enough, capacity, labels }, worker: None })

@@ -6,6 +6,7 @@
 
 pub mod counterfactual;
 pub mod explain;
+pub mod forecast;
 mod lane;
 mod part;
 pub mod plan;
@@ -14,6 +15,7 @@ pub mod scale;
 pub mod view;
 
 pub use counterfactual::{Counterfactual, Counterfactuals, Question, counterfactuals};
+pub use forecast::{Live, Outset, Queued, Spans, forecast};
 pub use plan::{Plan, PlanInput, Planned, plan};
 pub use scale::{ScalePlan, plan_scale};
 pub use view::FleetView;

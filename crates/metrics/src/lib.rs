@@ -15,4 +15,4 @@ pub use page::page;
 pub use scale::{MachineMetrics, ScaleMetrics};
 pub use server::{FleetMetrics, RequestMetrics, ServerMetrics, StoreMetrics, TurnMetrics, WorkMetrics};
 pub use table::{Kind, Label, Metric, Of};
-pub use worker::{AttemptMetrics, LinkMetrics, WorkerMetrics};
+pub use worker::{AttemptMetrics, ImageMetrics, LinkMetrics, WorkerMetrics};

@@ -14,6 +14,8 @@ use crate::table::{Metric, Table};
 pub struct WorkerMetrics {
     /// What it runs.
     pub attempts: AttemptMetrics,
+    /// The images that it has and gets.
+    pub images: ImageMetrics,
     /// Its connection to a server.
     pub link: LinkMetrics,
     process: ProcessMetrics,
@@ -31,10 +33,11 @@ impl Default for WorkerMetrics {
     fn default() -> Self {
         let mut table = Table::new();
         let attempts = AttemptMetrics::register(&mut table);
+        let images = ImageMetrics::register(&mut table);
         let link = LinkMetrics::register(&mut table);
         let process = ProcessMetrics::register(&mut table);
         let (registry, metrics) = (Mutex::new(table.registry), table.metrics);
-        Self { attempts, link, process, registry, metrics }
+        Self { attempts, images, link, process, registry, metrics }
     }
 }
 
@@ -79,6 +82,27 @@ impl AttemptMetrics {
             adopted: table.count("worker_adopted", "Attempts left by an earlier life of this worker."),
             start: table.seconds("worker_start", [], "From an attempt's order to its running process, pulls included."),
             run: table.seconds("worker_attempt", outcome, "From an attempt's order to its end."),
+        }
+    }
+}
+
+/// A worker's images.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)]
+pub struct ImageMetrics {
+    pub present: Count,
+    pub shared: Count,
+    pub pull: Histograms<1>,
+}
+
+impl ImageMetrics {
+    fn register(table: &mut Table) -> Self {
+        let result = [("result", "pulled, not_found, denied, broken, no_space, unreachable, failed")];
+        let says = "Time of a pull: looked up, fetched and unpacked, by what became of it.";
+        Self {
+            present: table.count("worker_images_present", "Attempts whose image was there already."),
+            shared: table.count("worker_pulls_shared", "Attempts that waited for a pull that went on for another."),
+            pull: table.seconds("worker_pull", result, says),
         }
     }
 }

@@ -10,6 +10,9 @@ use crate::{
     Bytes, Capacity, CpuMilli, GpuKinds, GpuMilli, Millis, PoolName, PoolSelector, Shape, Timestamp, WorkerId,
 };
 
+/// More workers than this are found by halving, which need not find the fewest.
+pub const MORE_WORKERS_EXACT: u32 = 32;
+
 /// A change under which a waiting container would start now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
@@ -59,7 +62,8 @@ pub enum Change {
     MoreWorkers {
         /// Which pool.
         pool: PoolName,
-        /// How many more: room for what is in front, too.
+        /// How many more: room for what is in front, too. Up to [`MORE_WORKERS_EXACT`] the fewest; above it so many are
+        /// enough, and in some packings fewer are, too.
         count: u32,
         /// What each offers.
         capacity: Capacity,
@@ -143,7 +147,8 @@ impl fmt::Display for Change {
             Change::MoreWorkers { pool, count, capacity, .. } => {
                 let workers = if *count == 1 { "worker" } else { "workers" };
                 let (cpu, memory) = (capacity.cpu, capacity.memory.rounded());
-                write!(f, "with {count} more {workers} in pool {pool} ({cpu} CPU, {memory} memory")?;
+                let most = if *count > MORE_WORKERS_EXACT { "at most " } else { "" };
+                write!(f, "with {most}{count} more {workers} in pool {pool} ({cpu} CPU, {memory} memory")?;
                 if !capacity.gpus.is_empty() {
                     write!(f, ", {} GPUs", capacity.gpus.len())?;
                 }

@@ -26,7 +26,7 @@ pub use access::{Rate, Role, SecretHash, Tenant, Token};
 pub use capacity::{Capacity, Free, GPU_DEVICES_MAX, GpuGrant, Misfit};
 pub use container::{ContainerState, Outcome, Progress, StopCause, WaitReason};
 pub use cost::Cost;
-pub use explanation::{Change, Expected};
+pub use explanation::{Change, Expected, MORE_WORKERS_EXACT};
 pub use feasible::{Infeasible, feasible, is_of_images};
 pub use fleet::{
     BlockedMark, BlockedShape, Claimed, FleetChanges, HoldRequest, HoldView, Placement, Refusal, Score, WorkerView,

@@ -31,10 +31,42 @@ const TRIES_MAX: usize = 40;
 /// One question and what came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Guess {
+    /// By what.
+    pub basis: Basis,
+    /// Containers in front, where that is its basis.
+    pub ahead: u64,
     /// What was said: so long from then on.
     pub said: Millis,
     /// What was.
     pub was: Millis,
+}
+
+/// By what a start was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum Basis {
+    NextTurn,
+    NotBefore,
+    Work,
+    Rate,
+    Boot,
+}
+
+impl Basis {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::NextTurn, Self::NotBefore, Self::Work, Self::Rate, Self::Boot];
+
+    /// As answers name it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NextTurn => "next_turn",
+            Self::NotBefore => "not_before",
+            Self::Work => "work",
+            Self::Rate => "rate",
+            Self::Boot => "boot",
+        }
+    }
 }
 
 impl Guess {
@@ -91,7 +123,7 @@ async fn play(seed: u64) -> Result<Guesses, Box<Failure>> {
         .map(|_| Kind { cpu: CpuMilli(500 * chance.within(1..5)), usual_millis: chance.within(2_000..30_000) })
         .collect();
     let mut groups: Vec<(GroupId, u32)> = Vec::new();
-    let mut asked: Vec<(ContainerId, Timestamp, Millis)> = Vec::new();
+    let mut asked: Vec<(ContainerId, Timestamp, Guess)> = Vec::new();
     let mut guesses = Guesses::default();
     let begin = tokio::time::Instant::now();
     while begin.elapsed() < WORK_FOR {
@@ -103,21 +135,31 @@ async fn play(seed: u64) -> Result<Guesses, Box<Failure>> {
         let why = server.control.why(id, None).await.expect("the container is there");
         match why.expected {
             None => {}
-            Some(Expected::NextTurn { .. }) => asked.push((id, why.now, Millis(0))),
-            Some(Expected::NotBefore { at }) => asked.push((id, why.now, at.since(why.now))),
-            Some(Expected::Rate { after, .. } | Expected::Work { after, .. } | Expected::Boot { after, .. }) => {
-                asked.push((id, why.now, after))
-            }
             Some(Expected::Unknown { .. }) => guesses.unknown += 1,
+            Some(expected) => {
+                let (basis, said, ahead) = told(&expected, why.now);
+                asked.push((id, why.now, Guess { basis, ahead, said, was: Millis(0) }));
+            }
         }
     }
     drained(&cluster).await?;
-    for (id, at, said) in asked {
+    for (id, at, guess) in asked {
         let Some(Answer::Container(Some(record))) = cluster.cell.read(Query::Container(id, None)) else { continue };
         let Some(assigned) = record.assigned_at else { continue };
-        guesses.told.push(Guess { said, was: assigned.since(at) });
+        guesses.told.push(Guess { was: assigned.since(at), ..guess });
     }
     Ok(guesses)
+}
+
+/// By what, so long from now on, behind so many.
+fn told(expected: &Expected, now: Timestamp) -> (Basis, Millis, u64) {
+    match expected {
+        Expected::NextTurn { .. } | Expected::Unknown { .. } => (Basis::NextTurn, Millis(0), 0),
+        Expected::NotBefore { at } => (Basis::NotBefore, at.since(now), 0),
+        Expected::Work { after, ahead, .. } => (Basis::Work, *after, *ahead),
+        Expected::Rate { after, ahead, .. } => (Basis::Rate, *after, *ahead),
+        Expected::Boot { after, .. } => (Basis::Boot, *after, 0),
+    }
 }
 
 fn scenario(seed: u64, chance: &Chance) -> Scenario {

@@ -21,7 +21,7 @@ mod run;
 mod scenario;
 mod server_store;
 
-pub use expected::{Guess, Guesses, expected_starts};
+pub use expected::{Basis, Guess, Guesses, expected_starts};
 pub use record::Failure;
 pub use run::{Summary, run};
 pub use scenario::Scenario;

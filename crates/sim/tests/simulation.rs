@@ -5,8 +5,9 @@ use volley_sim::{Scenario, expected_starts, run};
 
 /// Seeds of a normal run; `cargo xtask soak simulation` takes thousands.
 const ROUNDS: u64 = 200;
-/// Expected starts that are within 25 % or 2 s of what comes, at least; `volley bench explain` says more.
-const NEAR_PERCENT: usize = 70;
+/// Expected starts that are within 25 % or 2 s of what comes, at least. Single cells differ much (a third to nearly all), and of few
+/// cells the sum does; `volley bench explain` takes fifty.
+const NEAR_PERCENT: usize = 60;
 
 #[allow(clippy::disallowed_methods, reason = "a test's own arguments come from its environment")]
 fn argument(name: &str, default: u64) -> u64 {
@@ -49,12 +50,16 @@ fn the_same_seed_gives_the_same_run() {
 #[test]
 fn expected_starts_are_near_what_comes() {
     let (mut told, mut near) = (0, 0);
-    for seed in 1..=4 {
+    let first = argument("VOLLEY_SEED", 1);
+    for seed in first..first + argument("VOLLEY_CELLS", 4) {
         let guesses = expected_starts(seed).unwrap_or_else(|failure| panic!("{failure}\nseed {seed}"));
-        if seed == 1 {
+        if seed == first {
             assert_eq!(expected_starts(seed).expect("as before"), guesses, "the same seed, the same answers");
         }
         let of_seed = guesses.told.iter().filter(|guess| guess.is_near()).count();
+        for guess in guesses.told.iter().filter(|guess| !guess.is_near()) {
+            println!("seed {seed}: {guess:?}");
+        }
         println!("seed {seed}: {of_seed} of {}, {} unknown", guesses.told.len(), guesses.unknown);
         (told, near) = (told + guesses.told.len(), near + of_seed);
     }

@@ -6,11 +6,18 @@ use opentelemetry_http::hyper::HyperClient;
 use opentelemetry_otlp::{SpanExporter, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
+use volley_wire::access::ServerAccess;
 
 /// How long one export may take, unless `OTEL_EXPORTER_OTLP_TIMEOUT` says otherwise.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The variables that turn traces on.
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+
+/// Files (PEM) for collectors behind TLS: who signed theirs, and ours for one that asks.
+const CA: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"];
+const CERTIFICATE: [&str; 2] =
+    ["OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"];
+const KEY: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY"];
 
 /// Why traces cannot be exported.
 #[derive(Debug, thiserror::Error)]
@@ -34,9 +41,8 @@ impl Export {
         let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let disabled = set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
             || set("OTEL_TRACES_EXPORTER").is_some_and(|value| value == "none");
-        if disabled || ENDPOINTS.iter().all(|name| set(name).is_none()) {
-            return Ok(None);
-        }
+        let first = |names: [&str; 2]| names.into_iter().find_map(set);
+        let Some(endpoint) = first(ENDPOINTS).filter(|_| !disabled) else { return Ok(None) };
         let ratio = match set("OTEL_TRACES_SAMPLER").as_deref() {
             Some("always_off" | "parentbased_always_off") => 0.0,
             Some("traceidratio" | "parentbased_traceidratio") => match set("OTEL_TRACES_SAMPLER_ARG") {
@@ -49,7 +55,18 @@ impl Export {
             },
             _ => 1.0,
         };
-        let client = HyperClient::with_default_connector(EXPORT_TIMEOUT, None);
+        let identity = match (first(CERTIFICATE), first(KEY)) {
+            (None, None) => None,
+            (Some(certificate), Some(key)) => Some((certificate.into(), key.into())),
+            _ => {
+                return Err(ExportError(
+                    "a client's certificate needs its key, and the key its certificate".to_owned(),
+                ));
+            }
+        };
+        let access = ServerAccess { ca: first(CA).map(Into::into), identity, ..ServerAccess::open(&endpoint) };
+        let connector = access.connector().map_err(|error| ExportError(error.to_string()))?;
+        let client = HyperClient::new(connector, EXPORT_TIMEOUT, None);
         let exporter = SpanExporter::builder().with_http().with_http_client(client).build();
         let mut exporter = exporter.map_err(|error| ExportError(error.to_string()))?;
         let service = set("OTEL_SERVICE_NAME").unwrap_or_else(|| "volley".to_owned());

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
+use volley_control::Turned;
 use volley_model::{ContainerId, Outcome, Timestamp, WorkerId};
 
 /// What is known of a container's present attempt.
@@ -12,8 +13,8 @@ use volley_model::{ContainerId, Outcome, Timestamp, WorkerId};
 pub(crate) struct Life {
     /// When its group was accepted.
     pub(crate) submitted: Timestamp,
-    /// When the turn that placed it claimed, if this server made it.
-    pub(crate) claimed: Option<Timestamp>,
+    /// The turn that placed it, if this server made it.
+    pub(crate) turn: Option<Turned>,
     pub(crate) assigned: Option<Timestamp>,
     pub(crate) accepted: Option<Timestamp>,
     pub(crate) running: Option<Timestamp>,
@@ -54,6 +55,9 @@ fn span_id(id: ContainerId, number: u64) -> SpanId {
     SpanId::from(mixed.max(1))
 }
 
+/// Number of the first span of a turn's phases; those of a life are below.
+const TURN_SPANS: u64 = 16;
+
 /// The spans of a container that has finished: one for its life, and one for each part of it.
 pub(crate) fn spans(
     id: ContainerId,
@@ -68,14 +72,14 @@ pub(crate) fn spans(
     let whole = span_id(id, 0);
     let scope = InstrumentationScope::builder("volley").with_version(env!("CARGO_PKG_VERSION")).build();
     let span =
-        |span: SpanId, parent: SpanId, remote: bool, name: &'static str, from: Timestamp, to: Timestamp| SpanData {
+        |span: SpanId, parent: SpanId, remote: bool, name: &'static str, from: SystemTime, to: SystemTime| SpanData {
             span_context: SpanContext::new(trace, span, TraceFlags::SAMPLED, false, TraceState::default()),
             parent_span_id: parent,
             parent_span_is_remote: remote,
             span_kind: if name == "container" { SpanKind::Consumer } else { SpanKind::Internal },
             name: name.into(),
-            start_time: moment(from),
-            end_time: moment(to.max(from)),
+            start_time: from,
+            end_time: to.max(from),
             attributes: Vec::new(),
             dropped_attributes_count: 0,
             events: SpanEvents::default(),
@@ -84,20 +88,35 @@ pub(crate) fn spans(
             instrumentation_scope: scope.clone(),
         };
     let above = parent.map_or(SpanId::INVALID, |parent| parent.span);
-    let mut all = vec![span(whole, above, parent.is_some(), "container", life.submitted, finished)];
+    let mut all = vec![span(whole, above, parent.is_some(), "container", moment(life.submitted), moment(finished))];
     all[0].attributes = attributes(id, life, outcome);
     all[0].status = if outcome.is_success() { Status::Ok } else { Status::error(outcome.to_string()) };
-    let ends = [life.claimed, life.assigned, life.accepted, life.running, Some(finished)];
+    // A turn begins with its claim; of what came meanwhile, with its submission.
+    let begun = life.turn.map(|turn| (moment(turn.claimed) - turn.claim).max(moment(life.submitted)));
+    let [assigned, accepted, running] = [life.assigned, life.accepted, life.running].map(|at| at.map(moment));
+    let ends = [begun, assigned, accepted, running, Some(moment(finished))];
     // Of another server's turn only its end is known.
-    let turn = if life.claimed.is_some() { "turn" } else { "wait and turn" };
+    let turn = if begun.is_some() { "turn" } else { "wait and turn" };
     let names = ["wait", turn, "deliver", "pull and start", "run"];
-    let mut from = life.submitted;
+    let mut from = moment(life.submitted);
     for (place, name) in names.into_iter().enumerate() {
         // A part that was not told of is in the one after it: what is quick is told of only at its end.
         let Some(to) = ends[place] else { continue };
         let name = if life.assigned.is_none() { "wait and turn" } else { name };
         all.push(span(span_id(id, place as u64 + 1), whole, false, name, from, to));
         from = to;
+    }
+    if let (Some(turn), Some(begun), Some(assigned)) = (life.turn, begun, assigned) {
+        let claimed = moment(turn.claimed).max(begun);
+        let planned = (claimed + turn.plan).min(assigned);
+        let phases = [("claim", begun, claimed), ("plan", claimed, planned), ("commit", planned, assigned)];
+        let within = span_id(id, 2);
+        all.extend(
+            phases
+                .into_iter()
+                .zip(TURN_SPANS..)
+                .map(|((name, from, to), number)| span(span_id(id, number), within, false, name, from, to)),
+        );
     }
     all
 }
@@ -157,9 +176,18 @@ mod tests {
             spans(id, life, None, Timestamp(90), &done).iter().map(|span| span.name.to_string()).collect()
         };
         assert_eq!(names(&life), ["container", "wait and turn", "deliver", "pull and start", "run"]);
-        life.claimed = at(17);
-        assert_eq!(names(&life), ["container", "wait", "turn", "deliver", "pull and start", "run"]);
-        life.claimed = None;
+        let (claim, plan) = (Duration::from_micros(1_500), Duration::from_micros(300));
+        life.turn = Some(Turned { claimed: Timestamp(17), committed: Timestamp(20), placed: 1, claim, plan });
+        let parts = ["container", "wait", "turn", "deliver", "pull and start", "run", "claim", "plan", "commit"];
+        assert_eq!(names(&life), parts);
+        let with_turn = spans(id, &life, None, Timestamp(90), &done);
+        let (turn, phases) = (&with_turn[2], &with_turn[6..]);
+        assert_eq!((phases[0].start_time, phases[2].end_time), (turn.start_time, turn.end_time));
+        assert_eq!(phases[1].end_time.duration_since(phases[1].start_time).expect("forward"), plan);
+        for phase in phases {
+            assert_eq!(phase.parent_span_id, turn.span_context.span_id());
+        }
+        life.turn = None;
         for pair in all[1..].windows(2) {
             assert_eq!(pair[0].end_time, pair[1].start_time);
         }

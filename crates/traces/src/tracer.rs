@@ -94,7 +94,7 @@ impl Tracer {
         life.submitted = group.submitted;
         // Only now: the event of a placement may be read before its turn has heard of its commit.
         let turned = life.assigned.and_then(|at| self.control.turn_committed_at(at));
-        life.claimed = turned.map(|turned| turned.claimed).filter(|claimed| *claimed >= life.submitted);
+        life.turn = turned.filter(|turned| turned.claimed >= life.submitted);
         let kept = group.parent.map_or_else(|| self.export.samples(id.group.0), |parent| parent.sampled);
         if kept { spans(id, &life, group.parent, at, outcome) } else { Vec::new() }
     }

@@ -62,7 +62,7 @@ const ROOMS: &[Room] = &[
         ],
         pure: false,
     },
-    Room { name: "volley-traces", may_use: &["volley-model", "volley-control"], pure: false },
+    Room { name: "volley-traces", may_use: &["volley-model", "volley-wire", "volley-control"], pure: false },
     Room {
         name: "volley-cli",
         may_use: &[

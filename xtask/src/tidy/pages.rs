@@ -1,7 +1,7 @@
 //! Rules about documentation: it knows every crate, its links lead somewhere, decision
 //! records are numbered and short, the changelog has a place for what is not released.
 
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use super::{Finding, TextFile, Tree};
 use crate::docs::{LIMITS, PAGES};
@@ -84,14 +84,54 @@ fn check_page_links(tree: &Tree, file: &TextFile) -> Vec<Finding> {
     let folder = file.path.parent().unwrap_or(Path::new(""));
     for (number, line) in file.text.lines().enumerate() {
         for rest in line.split("](").skip(1) {
-            let target = rest.split([')', '#']).next().unwrap_or_default();
-            let outside = target.is_empty() || target.contains("://") || target.starts_with("mailto:");
-            if !outside && !tree.root.join(folder).join(target).exists() {
+            let link = rest.split(')').next().unwrap_or_default();
+            let (target, anchor) = link.split_once('#').map_or((link, None), |(target, anchor)| (target, Some(anchor)));
+            if target.contains("://") || target.starts_with("mailto:") {
+                continue;
+            }
+            let path = if target.is_empty() { file.path.clone() } else { normal(&folder.join(target)) };
+            if !tree.root.join(&path).exists() {
                 findings.push(Finding::new(&file.path, number + 1, format!("the link to '{target}' leads nowhere")));
+            } else if let Some(anchor) = anchor
+                && markdown(tree, &path).is_some_and(|page| !anchors(page).any(|found| found == anchor))
+            {
+                let problem = format!("'{target}' has no heading '#{anchor}'");
+                findings.push(Finding::new(&file.path, number + 1, problem));
             }
         }
     }
     findings
+}
+
+/// Without `..`, as the tree's paths are.
+fn normal(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => drop(normal.pop()),
+            Component::CurDir => {}
+            part => normal.push(part),
+        }
+    }
+    normal
+}
+
+/// The ids that mdBook gives headings, code blocks left out.
+fn anchors(page: &str) -> impl Iterator<Item = String> + '_ {
+    let mut in_code = false;
+    let headings = page.lines().filter(move |line| {
+        in_code ^= line.trim_start().starts_with("```");
+        !in_code && line.starts_with('#')
+    });
+    headings.map(|line| {
+        let title = line.trim_start_matches('#').trim().to_lowercase();
+        let kept = title.chars().filter_map(|c| match c {
+            ' ' => Some('-'),
+            c if c.is_alphanumeric() || matches!(c, '-' | '_') => Some(c),
+            _ => None,
+        });
+        kept.collect()
+    })
 }
 
 /// There is a changelog with a place for what is not released yet.

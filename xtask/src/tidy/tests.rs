@@ -135,7 +135,23 @@ fn the_contents_are_whole() {
 fn links_lead_somewhere() {
     let page = "[a](other.md) [b](https://example.org/x) [c](#here)\n[d](missing.md#part)\n";
     let files = [("docs/page.md", page), ("docs/other.md", "")];
-    assert_eq!(check(pages::check_links, &files), [at("docs/page.md", 2)]);
+    assert_eq!(check(pages::check_links, &files), [at("docs/page.md", 1), at("docs/page.md", 2)]);
+}
+
+#[test]
+fn anchors_are_headings_as_mdbook_names_them() {
+    let page = "# Of `this`, and that\n[a](other.md#two-words) [b](#of-this-and-that) [c](decisions/x.md)\n";
+    let other = "```sh\n# in code\n```\n## Two words\n[d](page.md#in-code) [e](../docs/other.md#in-code)\n";
+    let files = [("docs/page.md", page), ("docs/other.md", other), ("docs/decisions/x.md", "[f](../page.md#f)\n")];
+    let found = check(pages::check_links, &files);
+    assert_eq!(found, [at("docs/decisions/x.md", 1), at("docs/other.md", 5), at("docs/other.md", 5)]);
+}
+
+#[test]
+fn the_books_settings_are_what_mdbook_reads() {
+    let settings: toml::Table = toml::from_str(include_str!("../../../docs/book.toml")).expect("TOML");
+    assert_eq!(settings["book"]["src"].as_str(), Some("."), "SUMMARY.md lies beside it");
+    assert!(settings["book"]["title"].is_str() && settings["build"]["build-dir"].is_str());
 }
 
 #[test]

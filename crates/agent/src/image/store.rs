@@ -14,11 +14,12 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::join_all;
 use tokio::sync::{Mutex as AsyncMutex, OnceCell, Semaphore};
+use volley_metrics::ImageMetrics;
 use volley_model::{Bytes, PullPolicy};
 
 use super::archive::{digest_of, find_layout, find_saved, hex, unfold};
@@ -72,6 +73,8 @@ struct Inner {
     downloads: Semaphore,
     unpacks: Semaphore,
     work: AtomicU64,
+    /// Of the worker, once it is known.
+    metrics: OnceLock<ImageMetrics>,
     #[allow(dead_code, reason = "closing the file unlocks the store")]
     lock: File,
 }
@@ -173,10 +176,16 @@ impl Images {
             downloads: Semaphore::new(options.downloads_max.max(1)),
             unpacks: Semaphore::new(cores),
             work: AtomicU64::new(0),
+            metrics: OnceLock::new(),
             lock,
             options,
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Counts pulls from now on; the first caller's metrics stay.
+    pub fn measured_by(&self, metrics: &ImageMetrics) {
+        drop(self.inner.metrics.set(metrics.clone()));
     }
 
     /// Where the folders of layers lie.
@@ -228,16 +237,29 @@ impl Images {
     pub async fn get_by(&self, reference: &str, policy: PullPolicy) -> Result<ImageHold, Arc<ImageError>> {
         // A digest never means anything else.
         let mut asked = policy != PullPolicy::Always || reference.contains("@sha256:");
+        let metrics = self.inner.metrics.get();
+        let mut waited = false;
         loop {
             if asked && let Some(hold) = self.hold(reference) {
+                if let Some(metrics) = metrics.filter(|_| !waited) {
+                    metrics.present.add_one();
+                }
                 return Ok(hold);
             }
             if policy == PullPolicy::Never {
                 return Err(Arc::new(ImageError::NotHere(reference.to_owned())));
             }
+            waited = true;
+            let mut own = false;
             let flight = Arc::clone(locked(&self.inner.flights).entry(reference.to_owned()).or_default());
-            let pull = async { self.inner.pull(reference, &flight.progress).await.map_err(Arc::new) };
+            let pull = async {
+                own = true;
+                self.inner.pull_measured(reference, &flight.progress).await.map_err(Arc::new)
+            };
             let done = flight.done.get_or_init(|| pull).await.clone();
+            if let Some(metrics) = metrics.filter(|_| !own) {
+                metrics.shared.add_one();
+            }
             // Held before it can go again.
             let hold = self.hold(reference);
             let mut flights = locked(&self.inner.flights);
@@ -372,6 +394,16 @@ impl Inner {
         let away = self.work_dir()?;
         fs::rename(self.options.dir.join("layers").join(name), away.join("layer"))?;
         fs::remove_dir_all(away)
+    }
+
+    async fn pull_measured(self: &Arc<Self>, reference: &str, progress: &Progress) -> Result<(), ImageError> {
+        let begin = Instant::now();
+        let pulled = self.pull(reference, progress).await;
+        if let Some(metrics) = self.metrics.get() {
+            let result = pulled.as_ref().map_or_else(ImageError::result, |()| "pulled");
+            metrics.pull.observe([result], begin.elapsed());
+        }
+        pulled
     }
 
     async fn pull(self: &Arc<Self>, reference: &str, progress: &Progress) -> Result<(), ImageError> {

@@ -164,6 +164,29 @@ async fn what_was_not_used_for_longest_goes_and_what_is_shared_stays() {
 }
 
 #[tokio::test]
+async fn pulls_are_counted_by_what_became_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let layer = Layer::new().file("hello", b"there").bytes();
+    let reference = Image::new(config(), &[(layer, Pack::Gzip)]).layout(&dir.path().join("image"));
+    let images = Images::open(image_options(dir.path())).unwrap();
+    let metrics = volley_agent::metrics::WorkerMetrics::default();
+    images.measured_by(&metrics.images);
+    let (one, other) = tokio::join!(get(&images, &reference), get(&images, &reference));
+    assert_eq!(one.unwrap(), other.unwrap());
+    get(&images, &reference).await.unwrap();
+    get(&images, &format!("{reference}-that-is-not-there")).await.unwrap_err();
+    let text = metrics.text();
+    for line in [
+        "volley_worker_pull_seconds_count{result=\"pulled\"} 1",
+        "volley_worker_pulls_shared_total 1",
+        "volley_worker_images_present_total 1",
+        "volley_worker_pull_seconds_count{result=\"not_found\"} 1",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_full_disk_is_said_and_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let small = dir.path().join("small");

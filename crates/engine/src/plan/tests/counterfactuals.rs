@@ -201,6 +201,17 @@ fn more_workers_make_room_for_what_is_in_front_too() {
 }
 
 #[test]
+fn of_many_more_workers_it_is_said_that_fewer_may_do() {
+    let asked = shape(10_000);
+    for (in_front, expected) in [(31, "with 32 more workers"), (39, "with at most 40 more workers")] {
+        let scene = Scene::of([busy("a", 1_000)]).block(in_front + 1, &asked, 5, 50);
+        let found = check(&scene, &Asked { shape: asked.clone(), score: 5, ahead: in_front });
+        let words: Vec<String> = found.changes.iter().map(|found| found.change.to_string()).collect();
+        assert!(words.iter().any(|words| words.starts_with(expected)), "{expected}: {words:?}");
+    }
+}
+
+#[test]
 fn room_that_is_held_is_not_offered() {
     let waiting = shape(9_000);
     let scene = Scene::of([worker("a").hold(&waiting, 1)]);
