@@ -4,6 +4,7 @@
 mod docs;
 mod limits;
 mod packages;
+mod site;
 mod soak;
 mod test;
 mod tidy;
@@ -15,6 +16,7 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
   test   all that CI runs: system packages, format, lints, tidy, every test
   docs   write the pages that are made from the code
+  site   docs/ as a site, in target/site
   soak   [--rounds N] [--seed S] [KIND]: the seeded tests with many seeds
   tidy   the rules of the house that no compiler checks";
 
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
     let outcome = match words.as_slice() {
         ["test"] => test::run(&root()),
         ["docs"] => docs::write(&root()),
+        ["site"] => site::run(&root()),
         ["soak", more @ ..] => soak::run(&root(), more),
         ["tidy"] => tidy::run(&root()),
         ["help" | "--help" | "-h"] => {

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::{packages, tidy};
+use crate::{packages, site, tidy};
 
 /// The cargo steps: what is shown, and the words after `cargo`.
 const STEPS: &[(&str, &[&str])] = &[
@@ -25,6 +25,14 @@ pub fn run(root: &Path) -> Result<()> {
         println!("{error:#}");
         failed.push("tidy");
     }
+    println!("== site: mdBook on docs/");
+    let started = Instant::now();
+    let built = site::run(root);
+    println!("== site: {} after {:.1} s", if built.is_ok() { "ok" } else { "FAILED" }, seconds(started));
+    if let Err(error) = built {
+        println!("{error:#}");
+        failed.push("site");
+    }
     for (name, words) in STEPS {
         println!("== {name}: cargo {}", words.join(" "));
         let started = Instant::now();
@@ -36,7 +44,7 @@ pub fn run(root: &Path) -> Result<()> {
             failed.push(name);
         }
     }
-    println!("{} passed, {} failed", STEPS.len() + 1 - failed.len(), failed.len());
+    println!("{} passed, {} failed", STEPS.len() + 2 - failed.len(), failed.len());
     if failed.is_empty() { Ok(()) } else { bail!("failed: {}", failed.join(", ")) }
 }
 
