@@ -155,7 +155,7 @@ fn one_trace_goes_from_the_client_to_the_containers_end() {
 }
 
 #[test]
-fn a_collector_behind_tls_is_believed_by_its_authority_alone() {
+fn a_collector_behind_tls_is_reached_with_the_authority_that_is_named() {
     let mut params = CertificateParams::new(Vec::new()).expect("no names");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a certificate");

@@ -5,9 +5,11 @@ use volley_sim::{Scenario, expected_starts, run};
 
 /// Seeds of a normal run; `cargo xtask soak simulation` takes thousands.
 const ROUNDS: u64 = 200;
-/// Expected starts that are within 25 % or 2 s of what comes, at least. Single cells differ much (a third to nearly all), and of few
-/// cells the sum does; `volley bench explain` takes fifty.
-const NEAR_PERCENT: usize = 60;
+/// Cells whose expected starts are held against what comes. Single ones differ much (a third to nearly all are near), and the sum of a
+/// few does; `volley bench explain` takes fifty.
+const CELLS: u64 = 14;
+/// Expected starts that are within 25 % or 2 s of what comes, at least.
+const NEAR_PERCENT: usize = 70;
 
 #[allow(clippy::disallowed_methods, reason = "a test's own arguments come from its environment")]
 fn argument(name: &str, default: u64) -> u64 {
@@ -51,7 +53,7 @@ fn the_same_seed_gives_the_same_run() {
 fn expected_starts_are_near_what_comes() {
     let (mut told, mut near) = (0, 0);
     let first = argument("VOLLEY_SEED", 1);
-    for seed in first..first + argument("VOLLEY_CELLS", 4) {
+    for seed in first..first + argument("VOLLEY_CELLS", CELLS) {
         let guesses = expected_starts(seed).unwrap_or_else(|failure| panic!("{failure}\nseed {seed}"));
         if seed == first {
             assert_eq!(expected_starts(seed).expect("as before"), guesses, "the same seed, the same answers");

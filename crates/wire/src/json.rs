@@ -16,6 +16,8 @@ use volley_model::{
 pub(crate) struct Fields {
     path: String,
     map: Map<String, Value>,
+    /// What was asked for.
+    known: Vec<&'static str>,
 }
 
 pub(crate) type Checked<T> = Result<T, ValidationError>;
@@ -27,7 +29,7 @@ pub(crate) fn error<T>(path: String, problem: impl Display) -> Checked<T> {
 impl Fields {
     pub(crate) fn of(path: &str, value: Value) -> Checked<Self> {
         match value {
-            Value::Object(map) => Ok(Self { path: path.to_owned(), map }),
+            Value::Object(map) => Ok(Self { path: path.to_owned(), map, known: Vec::new() }),
             _ => error(if path.is_empty() { "body".to_owned() } else { path.to_owned() }, "give a JSON object"),
         }
     }
@@ -36,17 +38,22 @@ impl Fields {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
+    fn remove(&mut self, name: &'static str) -> Option<Value> {
+        self.known.push(name);
+        self.map.remove(name)
+    }
+
     /// As its type's JSON; `None` when absent or null.
-    pub(crate) fn take<T: DeserializeOwned>(&mut self, name: &str) -> Checked<Option<T>> {
-        match self.map.remove(name) {
+    pub(crate) fn take<T: DeserializeOwned>(&mut self, name: &'static str) -> Checked<Option<T>> {
+        match self.remove(name) {
             None | Some(Value::Null) => Ok(None),
             Some(value) => serde_json::from_value(value).map(Some).or_else(|problem| error(self.path(name), problem)),
         }
     }
 
     /// As text or a number in people's writing.
-    pub(crate) fn parse<T: FromStr<Err: Display>>(&mut self, name: &str) -> Checked<Option<T>> {
-        let text = match self.map.remove(name) {
+    pub(crate) fn parse<T: FromStr<Err: Display>>(&mut self, name: &'static str) -> Checked<Option<T>> {
+        let text = match self.remove(name) {
             None | Some(Value::Null) => return Ok(None),
             Some(Value::String(text)) => text,
             Some(Value::Number(number)) => number.to_string(),
@@ -58,7 +65,9 @@ impl Fields {
     pub(crate) fn done(self) -> Checked<()> {
         match self.map.keys().next() {
             None => Ok(()),
-            Some(name) => error(self.path(name), "unknown field"),
+            Some(name) => {
+                error(self.path(name), format!("unknown field; the fields here are {}", self.known.join(", ")))
+            }
         }
     }
 }
@@ -218,7 +227,10 @@ mod tests {
         for (body, start) in [
             ("[]", "body: give a JSON object"),
             ("{", "body: "),
-            (r#"{"spec": {"command": "a"}, "cuont": 3}"#, "cuont: unknown field"),
+            (
+                r#"{"spec": {"command": "a"}, "cuont": 3}"#,
+                "cuont: unknown field; the fields here are client_key, name, ",
+            ),
             (r#"{"spec": {"command": "a"}, "count": 0}"#, "count: 0 is out of range"),
             (r#"{"spec": {"command": "a"}, "count": -1}"#, "count: "),
             (r#"{"spec": {"command": "a"}, "count": 100001}"#, "count: 100001 is out of range"),
