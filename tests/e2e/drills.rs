@@ -13,7 +13,7 @@ use cast::Cast;
 use script::{Kind, Script};
 
 /// Rounds of each kind in a normal run.
-const ROUNDS: u64 = 1;
+const ROUNDS: u64 = 3;
 
 fn argument(name: &str, default: u64) -> u64 {
     let number = |text: String| text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number"));
